@@ -1,0 +1,121 @@
+# Development of pyray.  Each target makes what it needs, virtual environment included.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+JOBS ?= 2
+PEERS ?= $(HOME)/.cache/pyray-peers
+VERSIONS ?= 3.11 3.10 3.12 3.13
+
+# Extra arguments: make test ARGS="-k view -x", make bench ARGS="--rows strings".
+ARGS ?=
+CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/tests/*.[ch] pyray/*/*.h)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-py test-c test-js test-all bench docs lint format dist clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+demo: build $(VENV)/.bench ## compare with pickle and others on real objects, draw the plots
+	@PYRAY_PEERS=$(PEERS) PYTHON="$(PYTHON)" sh benchmarks/peers.sh current >/dev/null || \
+		echo "peers could not be installed: going on without them"
+	PYRAY_PEERS=$(PEERS) $(PY) benchmarks/serialization.py --quick \
+		--output build/demo/serialization.json $(ARGS)
+	$(PY) benchmarks/plot.py build/demo/serialization.json --output build/demo/serialization.png
+	@echo "plots: build/demo/serialization.png, figures: build/demo/serialization.json"
+
+build: $(VENV)/.base ## compile the C core and the Cython modules in place
+	@$(PY) setup.py -q build_ext --inplace -j$(JOBS)
+
+test: test-c test-py ## C tests under sanitizers, then the Python tests
+
+test-c: ## each csrc/tests/test_*.c under the address and undefined-behaviour sanitizers
+test-py: build $(VENV)/.test test-js
+	$(PY) -m pytest -m "not slow" $(ARGS)
+
+# What the JavaScript reader's test needs; pytest skips that test without Node.
+test-js:
+	@if [ -f tests/js/package-lock.json ] && command -v npm >/dev/null && \
+	    [ ! -d tests/js/node_modules ]; then \
+	    npm ci --silent --no-audit --no-fund --prefix tests/js || echo "npm ci failed: JavaScript test is skipped"; fi
+
+test-all: test-c ## build and run every test on each Python version, then check sdist and wheel
+	@for version in $(VERSIONS); do \
+	    echo "== Python $$version"; \
+	    python=$$(.ci/find-python $$version) || exit 1; \
+	    $(MAKE) --no-print-directory test-version VENV=.venvs/$$version PYTHON=$$python || exit 1; \
+	done
+	@$(MAKE) --no-print-directory dist
+
+test-version: build $(VENV)/.test test-js
+	$(PY) -m pytest $(ARGS)
+
+bench: build $(VENV)/.bench ## the whole benchmark; writes benchmarks/results and docs
+	@sh benchmarks/peers.sh --check
+	PYRAY_PEERS=$(PEERS) $(PY) benchmarks/serialization.py --docs $(ARGS)
+	$(PY) benchmarks/plot.py benchmarks/results/serialization.json \
+		--output docs/images/serialization.png
+
+docs: build $(VENV)/.docs ## build the documentation site into build/site
+	$(PY) -m mkdocs build --quiet --strict --site-dir build/site
+
+lint: $(VENV)/.lint ## ruff, mypy, cython-lint and clang-format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	@files="$$(find pyray -name '*.p[yx][xd]')"; \
+	    if [ -n "$$files" ]; then $(VENV)/bin/cython-lint $$files; fi
+	@if [ -n "$(CLANG_FORMAT_FILES)" ]; then \
+	    $(VENV)/bin/clang-format --dry-run -Werror $(CLANG_FORMAT_FILES); fi
+
+format: $(VENV)/.lint ## rewrite Python and C sources in the house format
+	$(VENV)/bin/ruff check --fix --quiet . || true
+	$(VENV)/bin/ruff format --quiet .
+	@if [ -n "$(CLANG_FORMAT_FILES)" ]; then $(VENV)/bin/clang-format -i $(CLANG_FORMAT_FILES); fi
+
+dist: $(VENV)/.test ## build sdist and wheel into dist/, check what they hold
+	@rm -rf dist build/dist && mkdir -p dist
+	@$(PIP) build
+	$(PY) -m build --no-isolation --outdir dist . >build/dist.log || (tail -20 build/dist.log; exit 1)
+	$(PY) -m pytest -q tests/test_packaging.py --dist dist
+
+clean: ## remove what was built; the virtual environments stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find pyray \( -name '*.so' -o -name '*.html' \) -delete
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+# Virtual environment.  The project itself is on its path by a .pth file: an
+# editable install would compile everything a second time in a folder of its own.
+$(VENV)/.base: pyproject.toml .ci/requirements.py
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@mkdir -p build
+	@$(PY) .ci/requirements.py build > build/requirements.txt
+	@$(PIP) wheel -r build/requirements.txt
+	@$(PY) -c "import sysconfig; print(sysconfig.get_path('purelib'))" | \
+	    (read site; echo "$(CURDIR)" > "$$site/pyray-development.pth")
+	@touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: $(VENV)/.base
+	@$(PY) .ci/requirements.py $* > build/requirements.txt
+	@$(PIP) -r build/requirements.txt
+	@touch $@
+
+# C tests: the core is compiled once with sanitizers, each test links with it.
+C_TEST_FLAGS := -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -pthread -DPYRAY_DEBUG=1 \
+	-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -Icsrc
+C_HEADERS := $(wildcard csrc/*.h csrc/tests/*.h)
+C_OBJECTS := $(patsubst csrc/%.c,build/test-c/%.o,$(wildcard csrc/*.c))
+C_TESTS := $(patsubst csrc/tests/%.c,build/test-c/%,$(wildcard csrc/tests/test_*.c))
+
+build/test-c/%.o: csrc/%.c $(C_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(C_TEST_FLAGS) -c $< -o $@
+
+build/test-c/test_%: csrc/tests/test_%.c $(C_OBJECTS) $(C_HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(C_TEST_FLAGS) $< $(C_OBJECTS) -lm -o $@
+
+test-c: $(C_TESTS)
+	@for test in $(C_TESTS); do echo "$$test"; ./$$test || exit 1; done
