@@ -1,0 +1,290 @@
+"""What users of `pyarrow.serialize` had: contexts of registered types, and its reading functions.
+
+The semantics are those of pyarrow 11 (docs/migrating-from-pyarrow.md says what differs). May import
+`errors`, and `message` when a function that needs it is called.
+"""
+
+from __future__ import annotations
+
+from _thread import _local
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .errors import DeserializationCallbackError, SerializationCallbackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .message import SerializedObject
+
+__all__ = [
+    "SerializationContext",
+    "SerializedPyObject",
+    "default_serialization_context",
+    "deserialize_components",
+    "deserialize_from",
+    "read_serialized",
+    "serialize_to",
+    "use",
+]
+
+#: Functions of this module that messages name; they run nothing but what the reader's own context
+#: registered, so a reader that trusts nobody may call them.
+ALWAYS_ALLOWED = frozenset(
+    ("pyray.serialization.context", name)
+    for name in ("_restore", "_restore_pickled", "_new_instance", "_update_attributes")
+)
+
+
+class SerializationContext:
+    """Types that travel under an id, with their serializers; the reader registers the same ids.
+
+    A type that no context knows is carried as pickle would carry it.
+    """
+
+    def __init__(self) -> None:
+        self._type_ids: dict[type, str] = {}
+        self._types: dict[str, type] = {}
+        self._pickled: set[str] = set()
+        self._serializers: dict[str, Callable[[Any], Any]] = {}
+        self._deserializers: dict[str, Callable[[Any], Any] | None] = {}
+        self._dumps: Callable[[Any], Any] | None = None
+        self._loads: Callable[[Any], Any] | None = None
+        self._closest: dict[type, str | None] = {}
+
+    # -- registering -----------------------------------------------------------------------
+
+    def register_type(
+        self,
+        type_: type,
+        type_id: str,
+        pickle: bool = False,
+        custom_serializer: Callable[[Any], Any] | None = None,
+        custom_deserializer: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Let instances of `type_` and its subclasses travel under `type_id`.
+
+        With `pickle` (default False) an instance goes through the functions given to `set_pickle`,
+        by default as any unregistered object does. Else `custom_serializer(obj)` travels and
+        `custom_deserializer` reads it; without a serializer the instance's `__dict__` travels, or
+        a namedtuple's fields.
+
+        Raises:
+            TypeError: `type_id` is not a string.
+        """
+        if not isinstance(type_id, str):
+            raise TypeError(f"type_id must be a string, not {type(type_id).__name__!r}")
+        self._type_ids[type_] = type_id
+        self._types[type_id] = type_
+        if pickle:
+            self._pickled.add(type_id)
+        if custom_serializer is not None:
+            self._serializers[type_id] = custom_serializer
+            self._deserializers[type_id] = custom_deserializer
+        self._closest = {}
+
+    def set_pickle(
+        self, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]
+    ) -> None:
+        """Use these for types registered with `pickle=True`, such as `cloudpickle.dumps, loads`."""
+        self._dumps = serializer
+        self._loads = deserializer
+
+    def clone(self) -> SerializationContext:
+        """A copy; what is registered on one of the two later is not known to the other."""
+        copy = SerializationContext()
+        copy._type_ids = self._type_ids.copy()
+        copy._types = self._types.copy()
+        copy._pickled = self._pickled.copy()
+        copy._serializers = self._serializers.copy()
+        copy._deserializers = self._deserializers.copy()
+        copy._dumps, copy._loads = self._dumps, self._loads
+        return copy
+
+    # -- for the codec ---------------------------------------------------------------------
+
+    def handles(self, cls: type) -> bool:
+        """Whether `cls` or a class it inherits from is registered; cheap enough for each object."""
+        return self._type_id_of(cls) is not None
+
+    def reduce(self, obj: Any) -> Any:
+        """The reduction of a registered object, NotImplemented for any other.
+
+        Raises:
+            SerializationCallbackError: the type is registered without a serializer and has no
+                `__dict__`.
+            Exception: whatever a custom serializer raises.
+        """
+        type_id = self._type_id_of(type(obj))
+        if type_id is None:
+            return NotImplemented
+        if type_id in self._pickled:
+            if self._dumps is None:
+                return NotImplemented
+            return _restore_pickled, (self._dumps(obj),)
+        serializer = self._serializers.get(type_id)
+        if serializer is not None:
+            return _restore, (type_id, serializer(obj))
+        if _is_namedtuple(self._types[type_id]):
+            return _new_instance, (type_id, tuple(obj))
+        if not hasattr(obj, "__dict__"):
+            raise SerializationCallbackError(
+                f"type id {type_id!r} has no custom_serializer, and {obj!r} has no __dict__", obj
+            )
+        return _new_instance, (type_id,), obj.__dict__, None, None, _update_attributes
+
+    def _type_id_of(self, cls: type) -> str | None:
+        """The id of the closest registered class in the method resolution order of `cls`."""
+        try:
+            return self._closest[cls]
+        except KeyError:
+            pass
+        found = next((self._type_ids[c] for c in cls.__mro__ if c in self._type_ids), None)
+        self._closest[cls] = found
+        return found
+
+    def _registered_type(self, type_id: str) -> type:
+        try:
+            return self._types[type_id]
+        except KeyError:
+            raise DeserializationCallbackError(
+                f"type id {type_id!r} is not registered in this SerializationContext", type_id
+            ) from None
+
+    # -- whole objects ---------------------------------------------------------------------
+
+    def serialize(self, obj: Any) -> SerializedObject:
+        """`pyray.serialize(obj, context=self)`."""
+        from .message import serialize
+
+        return serialize(obj, context=self)
+
+    def serialize_to(self, value: Any, sink: Any) -> None:
+        """`pyray.serialize_to(value, sink, context=self)`."""
+        serialize_to(value, sink, self)
+
+    def deserialize(self, what: Any) -> Any:
+        """`pyray.deserialize(what, context=self)`."""
+        from .message import deserialize
+
+        return deserialize(what, context=self)
+
+    def deserialize_components(self, what: Any) -> Any:
+        """`pyray.deserialize_components(what, context=self)`."""
+        return deserialize_components(what, self)
+
+
+def _is_namedtuple(cls: type) -> bool:
+    """As pyarrow decided: a direct and only subclass of tuple with `_fields` of strings."""
+    fields = getattr(cls, "_fields", None)
+    return (
+        cls.__bases__ == (tuple,)
+        and isinstance(fields, tuple)
+        and all(isinstance(field, str) for field in fields)
+    )
+
+
+# -- the context that is in use --------------------------------------------------------------
+
+
+class _InUse(_local):
+    """This thread's contexts in use, innermost last."""
+
+    def __init__(self) -> None:
+        self.stack: list[SerializationContext] = []
+
+
+_in_use = _InUse()
+_default = SerializationContext()
+
+
+@contextmanager
+def use(context: SerializationContext | None) -> Iterator[SerializationContext]:
+    """Restore registered types of this thread with `context`; None means the default one."""
+    context = _default if context is None else context
+    _in_use.stack.append(context)
+    try:
+        yield context
+    finally:
+        _in_use.stack.pop()
+
+
+def _current() -> SerializationContext:
+    return _in_use.stack[-1] if _in_use.stack else _default
+
+
+def default_serialization_context() -> SerializationContext:
+    """A new context. It starts empty: what pyarrow registered here, pyray carries by itself."""
+    return SerializationContext()
+
+
+# -- what messages name ----------------------------------------------------------------------
+
+
+def _restore(type_id: str, payload: Any) -> Any:
+    context = _current()
+    cls = context._registered_type(type_id)
+    deserializer = context._deserializers.get(type_id)
+    if deserializer is None:
+        raise DeserializationCallbackError(
+            f"type id {type_id!r} ({cls.__qualname__}) has no custom_deserializer here", type_id
+        )
+    return deserializer(payload)
+
+
+def _restore_pickled(payload: Any) -> Any:
+    loads = _current()._loads
+    if loads is None:
+        raise DeserializationCallbackError(
+            "the message holds an object pickled by the functions given to set_pickle; "
+            "the reader's SerializationContext has none"
+        )
+    return loads(payload)
+
+
+def _new_instance(type_id: str, fields: tuple[Any, ...] = ()) -> Any:
+    cls = _current()._registered_type(type_id)
+    return cls.__new__(cls, *fields)
+
+
+def _update_attributes(obj: Any, attributes: dict[str, Any]) -> None:
+    obj.__dict__.update(attributes)
+
+
+# -- reading and writing ---------------------------------------------------------------------
+
+
+def serialize_to(value: Any, sink: Any, context: SerializationContext | None = None) -> None:
+    """Write the message of `value` to `sink`: a file, a pyarrow stream or a writable buffer."""
+    from .message import serialize
+
+    serialize(value, context=context).write_to(sink)
+
+
+def read_serialized(source: Any, base: Any = None) -> SerializedObject:
+    """The message in `source` (bytes-like, file object or pyarrow NativeFile), not yet decoded.
+
+    `base` is kept alive by what is decoded from it.
+    """
+    raise NotImplementedError
+
+
+def deserialize_from(source: Any, base: Any, context: SerializationContext | None = None) -> Any:
+    """Decode the message in `source`; `base` is kept alive by arrays that are views of it."""
+    return read_serialized(source, base).deserialize(context)
+
+
+def deserialize_components(components: Any, context: SerializationContext | None = None) -> Any:
+    """Decode what `SerializedPyObject.to_components()` returned."""
+    from .message import SerializedObject
+
+    return SerializedObject.from_components(components).deserialize(context)
+
+
+def __getattr__(name: str) -> Any:
+    # An alias looked up late: importing the codec here would be a cycle.
+    if name == "SerializedPyObject":
+        from .message import SerializedObject
+
+        return SerializedObject
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
