@@ -11,7 +11,7 @@ from __future__ import annotations
 import copyreg
 import sys
 from _thread import _local
-from types import FunctionType, GetSetDescriptorType
+from types import FunctionType, GetSetDescriptorType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from . import adapters, registry
@@ -60,6 +60,8 @@ def reducer_for(cls: type) -> Reducer | None:
         return reducer
     if issubclass(cls, type) or issubclass(cls, FunctionType):
         return reduce_by_cloudpickle
+    if cls is MethodType:
+        return reduce_method
     if cls.__name__ in _CLOUDPICKLE_NAMES and cls.__module__ in _CLOUDPICKLE_MODULES:
         reducer = _cloudpickle_reducer(cls)
         if reducer is not None:
@@ -205,6 +207,23 @@ def reduce_by_cloudpickle(obj: Any) -> Reduced:
         if reducer is not None:
             return reducer(obj)
     return _qualname(obj)
+
+
+def reduce_method(method: MethodType) -> tuple[Any, ...]:
+    """Reduce a bound method: looked up by name as pickle does, if its class can be imported.
+
+    A class that travels by value may not have its attributes yet when the method is rebuilt, and
+    the name of a private method (`__name`) is not what finds it: these go as function and self.
+    """
+    owner, function = method.__self__, method.__func__
+    name = getattr(function, "__name__", None)
+    if type(name) is str and _is_importable(owner if isinstance(owner, type) else type(owner)):
+        try:
+            if getattr(owner, name) == method:
+                return getattr, (owner, name)
+        except Exception:  # noqa: S110 -- any error here only means that the name does not find it
+            pass
+    return MethodType, (function, owner)
 
 
 def _is_importable(obj: Any) -> bool:
