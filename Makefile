@@ -53,7 +53,7 @@ test-version: build $(VENV)/.test test-js
 	$(PY) -m pytest $(ARGS)
 
 bench: build $(VENV)/.bench ## the whole benchmark; writes benchmarks/results and docs
-	@sh benchmarks/peers.sh --check
+	@sh benchmarks/peers.sh
 	PYRAY_PEERS=$(PEERS) $(PY) benchmarks/serialization.py --docs $(ARGS)
 	$(PY) benchmarks/plot.py benchmarks/results/serialization.json \
 		--output docs/images/serialization.png
@@ -79,7 +79,7 @@ dist: $(VENV)/.test ## build sdist and wheel into dist/, check what they hold
 	@rm -rf dist build/dist && mkdir -p dist
 	@$(PIP) build
 	$(PY) -m build --no-isolation --outdir dist . >build/dist.log || (tail -20 build/dist.log; exit 1)
-	$(PY) -m pytest -q tests/test_packaging.py --dist dist
+	PYRAY_DIST=dist $(PY) -m pytest -q tests/test_packaging.py
 
 clean: ## remove what was built; the virtual environments stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
