@@ -7,15 +7,15 @@ The semantics are those of pyarrow 11 (docs/migrating-from-pyarrow.md says what 
 from __future__ import annotations
 
 from _thread import _local
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .errors import DeserializationCallbackError, SerializationCallbackError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from .message import SerializedObject
+    from .message import SerializedObject as SerializedPyObject
 
 __all__ = [
     "SerializationContext",
@@ -198,14 +198,17 @@ _in_use = _InUse()
 _default = SerializationContext()
 
 
-@contextmanager
-def use(context: SerializationContext | None) -> Iterator[SerializationContext]:
-    """Restore registered types of this thread with `context`; None means the default one."""
-    context = _default if context is None else context
-    _in_use.stack.append(context)
-    try:
-        yield context
-    finally:
+class use:
+    """`with use(context):` reads registered types with it on this thread; None: the empty one."""
+
+    def __init__(self, context: SerializationContext | None) -> None:
+        self.context = _default if context is None else context
+
+    def __enter__(self) -> SerializationContext:
+        _in_use.stack.append(self.context)
+        return self.context
+
+    def __exit__(self, *error: object) -> None:
         _in_use.stack.pop()
 
 

@@ -23,7 +23,7 @@ __all__ = [
 
 
 class DeserializationError(UnpicklingError):
-    """The message is truncated, altered, of a newer format, or names something that is not allowed."""
+    """The message is truncated, altered, of a newer format, or names what is not allowed."""
 
     __module__ = "pyray"
 

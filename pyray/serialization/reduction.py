@@ -62,7 +62,7 @@ def reducer_for(cls: type) -> Reducer | None:
         return reduce_by_cloudpickle
     if cls is MethodType:
         return reduce_method
-    if cls.__name__ in _CLOUDPICKLE_NAMES and cls.__module__ in _CLOUDPICKLE_MODULES:
+    if f"{cls.__module__}.{cls.__name__}" in _CLOUDPICKLE_NAMES:
         reducer = _cloudpickle_reducer(cls)
         if reducer is not None:
             return reducer
@@ -98,7 +98,7 @@ def reduce_ex(obj: Any) -> Reduced:
 
 
 def is_plain(cls: type) -> bool:
-    """Whether only `object.__reduce_ex__` in its plain form reduces and rebuilds instances of `cls`.
+    """Whether `object.__reduce_ex__` in its plain form is all that pickles instances of `cls`.
 
     Errs on the side of no: what is not plain costs a call, what is wrongly plain costs data.
     """
@@ -138,15 +138,21 @@ _POINTER = (sys.maxsize.bit_length() + 1) // 8
 
 # Types of the standard library that cloudpickle has a reducer for. Only a name listed here makes
 # us import cloudpickle and ask, so that an ordinary object never pays for the import.
-_CLOUDPICKLE_MODULES = frozenset(
-    "builtins types typing abc _io logging collections dataclasses _weakrefset".split()
-)
-_CLOUDPICKLE_NAMES = frozenset(
-    "classmethod staticmethod property cell code getset_descriptor module mappingproxy "
-    "dict_keys dict_values dict_items odict_keys odict_values odict_items "
-    "abstractmethod abstractclassmethod abstractstaticmethod abstractproperty "
-    "TextIOWrapper Logger RootLogger TypeVar WeakSet _FIELD_BASE".split()
-)
+_CLOUDPICKLE_TYPES = {
+    "builtins": (
+        "classmethod staticmethod property cell code getset_descriptor module mappingproxy "
+        "dict_keys dict_values dict_items odict_keys odict_values odict_items"
+    ),
+    "abc": "abstractclassmethod abstractstaticmethod abstractproperty",
+    "_io": "TextIOWrapper",
+    "logging": "Logger RootLogger",
+    "typing": "TypeVar",
+    "_weakrefset": "WeakSet",
+    "dataclasses": "_FIELD_BASE",
+}
+_CLOUDPICKLE_NAMES = {
+    f"{module}.{name}" for module, names in _CLOUDPICKLE_TYPES.items() for name in names.split()
+}
 
 
 class _Messages(_local):
@@ -221,8 +227,8 @@ def reduce_method(method: MethodType) -> tuple[Any, ...]:
         try:
             if getattr(owner, name) == method:
                 return getattr, (owner, name)
-        except Exception:  # noqa: S110 -- any error here only means that the name does not find it
-            pass
+        except Exception:
+            pass  # whatever it is, the name does not find the method
     return MethodType, (function, owner)
 
 

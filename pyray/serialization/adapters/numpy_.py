@@ -69,11 +69,12 @@ def _same(value: Any) -> Any:
 
 def reduce_subclass(array: np.ndarray[Any, Any]) -> Any:
     """A view of the elements by the subclass, and the instance's attributes if it has any."""
-    attributes = getattr(array, "__dict__", None) or None
+    attributes: dict[str, Any] | None = getattr(array, "__dict__", None) or None
     if array.dtype.hasobject:
-        func, args, state = array.__reduce__()  # type: ignore[misc]
+        elements: Any = array.__reduce__()
         if attributes is None:
-            return func, args, state
+            return elements
+        func, args, state = elements
         return func, args, (state, attributes), None, None, _set_elements_and_attributes
     rv = _view_as_subclass, (array.view(np.ndarray), type(array))
     return rv if attributes is None else (*rv, attributes, None, None, _set_attributes)
@@ -99,8 +100,8 @@ def _set_elements_and_attributes(array: Any, state: tuple[Any, dict[str, Any]]) 
 _MASKED_ATTRIBUTES = frozenset(np.ma.MaskedArray(0).__dict__) | {"_mask", "_fill_value"}
 
 
-def reduce_masked(array: np.ma.MaskedArray[Any, Any]) -> Any:
-    """Data and mask as two arrays; numpy's own reduction, which copies both, if objects are inside."""
+def reduce_masked(array: Any) -> Any:
+    """Data and mask as two arrays; with objects inside numpy's own reduction, which copies both."""
     if array.dtype.hasobject:
         return array.__reduce__()
     baseclass = array.baseclass

@@ -1,4 +1,4 @@
-"""polars DataFrames and Series as Arrow data, in place where polars can; lazy frames as polars does.
+"""polars frames and series as Arrow data, in place where polars can; lazy ones as polars does.
 
 May import polars, and pyarrow if it is installed.
 """
@@ -31,8 +31,8 @@ def reduce_frame(frame: pl.DataFrame) -> Any:
         survives = _restore_frame(_to_arrow(frame.head(0))).schema == frame.schema
         if survives and frame.width:
             return _restore_frame, (_to_arrow(frame),)
-    except Exception:  # noqa: S110 -- no pyarrow, or a dtype that Arrow lacks
-        pass
+    except Exception:
+        pass  # no pyarrow, or a dtype that Arrow lacks
     return frame.__reduce_ex__(5)
 
 

@@ -93,4 +93,4 @@ def _as_array(view: memoryview) -> Any:
 
 def _cast_memoryview(buffer: Any, format: str, shape: tuple[int, ...]) -> memoryview:
     flat = PickleBuffer(buffer).raw()
-    return flat.cast(format) if len(shape) == 1 else flat.cast(format, shape)  # type: ignore[call-overload,no-any-return]
+    return flat.cast(format) if len(shape) == 1 else flat.cast(format, shape)  # type: ignore[call-overload]

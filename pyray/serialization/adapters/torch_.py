@@ -84,7 +84,7 @@ def _set_attributes(tensor: Any, attributes: dict[str, Any]) -> None:
 def reduce_storage(storage: torch.UntypedStorage) -> Any:
     """The bytes of a CPU storage as an array over the same memory."""
     if storage.device.type != "cpu":
-        return storage.__reduce__()  # type: ignore[no-untyped-call]
+        return storage.__reduce__()
     return _restore_storage, (torch.empty(0, dtype=torch.uint8).set_(storage).numpy(),)
 
 
