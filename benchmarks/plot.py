@@ -15,7 +15,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from serialization_report import DIRECTIONS, DUMPS, counts
+from matplotlib.ticker import LogLocator
+from serialization_report import DUMPS, counts
 
 # Fixed, so that a peer keeps its colour when others are missing. All are told apart
 # by readers with colour blindness; ours is the dark one.
@@ -34,19 +35,17 @@ COLOURS = {
 
 def draw(axes, results: dict, quantity: str, title: str, speed: bool) -> None:
     """Bars by row and peer, relative to pickle (cloudpickle where pickle cannot)."""
-    peers = [peer for peer in results["versions"] if peer != DUMPS]
-    rows, labels = [], []
+    peers = [peer for peer in results["versions"] if peer not in (DUMPS, "pickle")]
+    rows: list[dict[str, float]] = []
     for row in results["rows"].values():
         found = {
-            peer: row["peers"][peer][quantity]
-            for peer in peers
-            if counts(row["peers"].get(peer)) and row["peers"][peer].get(quantity)
+            peer: result[quantity]
+            for peer, result in row["peers"].items()
+            if counts(result) and result.get(quantity)
         }
         base = found.get("pickle") or found.get("cloudpickle")
-        if base:
-            rows.append({p: base / v if speed else v / base for p, v in found.items()})
-            labels.append(row["title"])
-    height = 0.84 / len(peers)
+        rows.append({p: base / v if speed else v / base for p, v in found.items() if base})
+    height = 0.84 / max(1, len(peers))
     for number, peer in enumerate(peers):
         places = [place for place, row in enumerate(rows) if peer in row]
         axes.barh(
@@ -58,9 +57,15 @@ def draw(axes, results: dict, quantity: str, title: str, speed: bool) -> None:
             color=COLOURS.get(peer, "#888888"),
             label=peer,
         )
-    axes.axvline(1, color="#e69f00", linewidth=1)
+    axes.axvline(1, color=COLOURS["pickle"], linewidth=1.5)
     axes.set_xscale("log")
-    axes.set_yticks(range(len(rows)), labels, fontsize=8)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    if axes.get_xlim()[1] / axes.get_xlim()[0] < 100:  # less than two decades: label more
+        axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.xaxis.set_minor_formatter("{x:g}")
+    titles = [row["title"] for row in results["rows"].values()]
+    axes.set_yticks(range(len(rows)), titles, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", alpha=0.3)
@@ -76,7 +81,7 @@ def figure(results: dict, panels: list[tuple[str, str]], speed: bool, path: Path
     )
     for number, (ax, (quantity, title)) in enumerate(zip(axes[0], panels, strict=True)):
         draw(ax, results, quantity, title, speed)
-        if number and quantity in DIRECTIONS:
+        if number:
             ax.tick_params(labelleft=False)
     handles, labels = axes[0][0].get_legend_handles_labels()
     machine = results["machine"]
