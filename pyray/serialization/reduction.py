@@ -11,7 +11,7 @@ from __future__ import annotations
 import copyreg
 import sys
 from _thread import _local
-from types import FunctionType, GetSetDescriptorType, MethodType
+from types import CellType, FunctionType, GetSetDescriptorType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from . import adapters, registry
@@ -155,39 +155,66 @@ _CLOUDPICKLE_NAMES = {
 }
 
 
-class _Messages(_local):
-    """The messages that this thread is encoding, outermost first: a pickler each, once needed."""
+class _ByValue:
+    """What functions of one message share: cloudpickle's pickler, and their closures' cells."""
 
     def __init__(self) -> None:
-        self.picklers: list[Any] = []
+        from _io import BytesIO
+
+        from cloudpickle import Pickler
+
+        self.pickler = Pickler(BytesIO(), PROTOCOL)
+        self.cells: dict[int, tuple[Any, CellType]] = {}
+
+    def reduce(self, obj: Any) -> Any:
+        """cloudpickle's reduction of a function or class, NotImplemented if it goes by name.
+
+        cloudpickle rebuilds each function with new empty cells, then fills them. One such cell
+        here stands for one cell there, so that functions that share a variable still do.
+        """
+        rv = self.pickler.reducer_override(obj)
+        closure = getattr(obj, "__closure__", None)
+        if rv is NotImplemented or not closure or not isinstance(obj, FunctionType):
+            return rv
+        function, args, *rest = rv
+        *first, cells = args
+        if type(cells) is not tuple or len(cells) != len(closure):
+            return rv
+        return function, (*first, tuple(map(self._empty_cell, closure))), *rest
+
+    def _empty_cell(self, cell: CellType) -> CellType:
+        return self.cells.setdefault(id(cell), (cell, CellType()))[1]
+
+
+class _Messages(_local):
+    """The messages that this thread is encoding, outermost first; None until one is needed."""
+
+    def __init__(self) -> None:
+        self.stack: list[_ByValue | None] = []
 
 
 _messages = _Messages()
 
 
 def begin_message() -> None:
-    """Start a message on this thread: functions met until `end_message` share their globals."""
-    _messages.picklers.append(None)
+    """Start a message on this thread: functions met until `end_message` keep sharing."""
+    _messages.stack.append(None)
 
 
 def end_message() -> None:
     """End the message that the last `begin_message` on this thread began."""
-    _messages.picklers.pop()
+    _messages.stack.pop()
 
 
-def _message_pickler() -> Any:
-    """This message's cloudpickle pickler; a fresh one outside any message."""
-    picklers = _messages.picklers
-    if picklers and picklers[-1] is not None:
-        return picklers[-1]
-    from _io import BytesIO
-
-    from cloudpickle import Pickler
-
-    pickler = Pickler(BytesIO(), PROTOCOL)
-    if picklers:
-        picklers[-1] = pickler
-    return pickler
+def _by_value() -> _ByValue:
+    """What this message's functions share; nothing outside any message."""
+    stack = _messages.stack
+    if not stack:
+        return _ByValue()
+    shared = stack[-1]
+    if shared is None:
+        shared = stack[-1] = _ByValue()
+    return shared
 
 
 def _cloudpickle_reducer(cls: type) -> Reducer | None:
@@ -201,11 +228,11 @@ def reduce_by_cloudpickle(obj: Any) -> Reduced:
     """Reduce a function or a class: its name if it can be imported, else by value.
 
     What lives in `__main__` or in a module given to `cloudpickle.register_pickle_by_value` goes by
-    value. Between `begin_message` and `end_message` functions that share their globals still do
-    once they are rebuilt.
+    value. Between `begin_message` and `end_message` functions that share their globals, or the
+    variables around them, still do once they are rebuilt.
     """
     if not _is_importable(obj):
-        rv = _message_pickler().reducer_override(obj)
+        rv = _by_value().reduce(obj)
         if rv is not NotImplemented:
             return rv
     if type(obj) is not type:  # a metaclass may have its own reducer, as in pickle

@@ -33,7 +33,7 @@ def _array_reduce(cls: type) -> Any:
 # -- arrays ------------------------------------------------------------------------------------
 
 # Buffers are trimmed when more than half of what they hold is not the array's.
-_SLACK_BYTES = 1024
+_SLACK_BYTES = 256
 
 
 def reduce_array(array: pa.Array) -> Any:
