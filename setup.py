@@ -7,6 +7,9 @@ its dotted name linked with it.  Two environment variables choose the flavour:
   bounds and None checks on in Cython;
 * ``PYRAY_SANITIZE=address,undefined``: adds the sanitizers of that name.
 
+``PYRAY_ONLY="_encoder _arrow"`` builds just the modules of these last names, for use
+while another does not compile.
+
 A build is incremental: an object is compiled when its source or any header is
 newer, and everything is compiled when the flavour has changed.
 """
@@ -66,8 +69,11 @@ def c_sources() -> list[str]:
 
 def headers() -> list[str]:
     """Whatever a compiled module may include or cimport."""
-    found = [p for pattern in ("csrc/*.h", "pyray/**/*.h", "pyray/**/*.pxd")
-             for p in Path().glob(pattern)]
+    found = [
+        p
+        for pattern in ("csrc/*.h", "pyray/**/*.h", "pyray/**/*.pxd")
+        for p in Path().glob(pattern)
+    ]
     return sorted(map(str, found))
 
 
@@ -220,8 +226,14 @@ def libraries() -> list:
     return [(LIBRARY, info)]
 
 
+def modules() -> list[Path]:
+    found = sorted(Path("pyray").rglob("*.pyx"))
+    only = os.environ.get("PYRAY_ONLY", "").split()
+    return [pyx for pyx in found if not only or pyx.stem in only]
+
+
 setup(
     libraries=libraries(),
-    ext_modules=[extension(pyx) for pyx in sorted(Path("pyray").rglob("*.pyx"))],
+    ext_modules=[extension(pyx) for pyx in modules()],
     cmdclass={"build_clib": BuildLibrary, "build_ext": BuildExtensions},
 )
