@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import select
+import shlex
 import statistics
 import subprocess
 import sys
@@ -35,6 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "serialization.json"
 DOCS = ROOT / "docs" / "benchmarks.md"
 ANSWER_TIMEOUT = 300
+# --quick leaves out the variants of a peer and what seldom brings an object back.
+NOT_QUICK = ("pyfory (no refs)", "msgspec")
 
 
 class PeerError(Exception):
@@ -187,13 +190,16 @@ def commit() -> str:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="3 rounds instead of 7")
+    parser.add_argument("--quick", action="store_true", help="3 rounds, main peers")
     parser.add_argument("--rounds", type=int, help="rounds of measurement")
     parser.add_argument("--rows", nargs="+", choices=objects.ROWS, default=list(objects.ROWS))
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--peers", nargs="+", choices=PEERS)
     parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file")
     parser.add_argument("--docs", action="store_true", help=f"put the table into {DOCS.name}")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not arguments.peers:
+        arguments.peers = [p for p in PEERS if not (arguments.quick and p in NOT_QUICK)]
+    return arguments
 
 
 def start_workers(names: list[str]) -> list[Worker]:
@@ -221,7 +227,7 @@ def main() -> None:
     workers = start_workers(arguments.peers)
     results = {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv]),
         "commit": commit(),
         "machine": machine(),
         "rounds": rounds,
