@@ -1,0 +1,13 @@
+"""Types of `_arrow.pyx`: a message as Arrow arrays, through the Arrow PyCapsule interface."""
+
+from collections.abc import Buffer
+from types import CapsuleType
+
+class Export:
+    def __init__(self, message: Buffer) -> None: ...
+    def __arrow_c_schema__(self) -> CapsuleType: ...
+    def __arrow_c_array__(
+        self, requested_schema: object | None = None
+    ) -> tuple[CapsuleType, CapsuleType]: ...
+
+def export(message: Buffer) -> Export: ...
