@@ -66,7 +66,7 @@ lint: $(VENV)/.lint ## ruff, mypy, cython-lint and clang-format
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	@files="$$(find pyray -name '*.p[yx][xd]')"; \
-	    if [ -n "$$files" ]; then $(VENV)/bin/cython-lint $$files; fi
+	    if [ -n "$$files" ]; then PATH="$(VENV)/bin:$$PATH" cython-lint $$files; fi
 	@if [ -n "$(CLANG_FORMAT_FILES)" ]; then \
 	    $(VENV)/bin/clang-format --dry-run -Werror $(CLANG_FORMAT_FILES); fi
 
