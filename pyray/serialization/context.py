@@ -9,7 +9,11 @@ from __future__ import annotations
 from _thread import _local
 from typing import TYPE_CHECKING, Any
 
-from .errors import DeserializationCallbackError, SerializationCallbackError
+from .errors import (
+    DeserializationCallbackError,
+    DeserializationError,
+    SerializationCallbackError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -267,9 +271,80 @@ def serialize_to(value: Any, sink: Any, context: SerializationContext | None = N
 def read_serialized(source: Any, base: Any = None) -> SerializedObject:
     """The message in `source` (bytes-like, file object or pyarrow NativeFile), not yet decoded.
 
-    `base` is kept alive by what is decoded from it.
+    A file is read from where it stands and left standing after the message, so that messages
+    written one after another can be read so. (A message that is a single `int`, `str` or `bytes`
+    does not say where it ends: it takes the rest of the file.) `base`, if any, is kept alive by
+    all that is decoded and lies in the message.
+
+    Raises:
+        DeserializationError: the source ends before the message does.
+        TypeError: `source` is neither bytes-like nor a file.
     """
-    raise NotImplementedError
+    from .message import SerializedObject
+
+    buffer = _message_buffer(source)
+    if base is not None and base is not source:
+        buffer = _pinned(buffer, base)
+    return SerializedObject.from_buffer(buffer)
+
+
+# Where a message ends, by its first byte: docs/format.md, sections 1 and 2.
+_SIZES = {0x10: 1, 0x11: 1, 0x12: 1, 0x14: 9}
+_COLUMNS = 0x1F
+_PREFIX = 16
+
+
+def _message_buffer(source: Any) -> memoryview:
+    """The bytes of the next message in `source`, in place if it is memory."""
+    try:
+        return memoryview(source)
+    except TypeError:
+        pass
+    # pyarrow's files give views of what they have in memory; any other file gives a copy.
+    read = getattr(source, "read_buffer", None) or getattr(source, "read", None)
+    if read is None:
+        raise TypeError(f"cannot read a message from {type(source).__name__!r}")
+    head = bytes(read(_PREFIX))
+    size = _message_size(head)
+    if source.seekable():
+        source.seek(-len(head), 1)
+        message = memoryview(read() if size is None else read(size))
+    elif size is not None and size < len(head):
+        raise DeserializationError("cannot give back what was read after the message: no seek()")
+    else:
+        message = memoryview(
+            head + read() if size is None else head + bytes(read(size - len(head)))
+        )
+    if size is not None and message.nbytes != size:
+        raise DeserializationError(f"the message has {size} bytes, the file {message.nbytes}")
+    return message
+
+
+def _message_size(head: bytes) -> int | None:
+    """How long the message that begins so is; None if it takes all there is."""
+    if not head:
+        raise DeserializationError("there is no message: the file is at its end")
+    if head[0] == _COLUMNS and len(head) == _PREFIX:
+        return int.from_bytes(head[8:16], "little")
+    return _SIZES.get(head[0])
+
+
+def _pinned(buffer: memoryview, base: Any) -> memoryview:
+    """The same memory, whose every view keeps `base` alive too."""
+    from numpy import asarray
+
+    return memoryview(asarray(_Pin(buffer, base)))
+
+
+class _Pin:
+    """Memory and what has to live as long, offered to numpy as an array."""
+
+    def __init__(self, buffer: memoryview, base: Any) -> None:
+        from numpy import frombuffer
+
+        self.array = frombuffer(buffer, "u1")
+        self.base = base
+        self.__array_interface__ = self.array.__array_interface__
 
 
 def deserialize_from(source: Any, base: Any, context: SerializationContext | None = None) -> Any:

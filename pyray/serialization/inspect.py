@@ -228,6 +228,10 @@ def _items(container: Any) -> list[_Part]:
     return [(_text(item), f" -> element {_text(item)}", item) for item in container]
 
 
+def _goes_by_name(obj: Any) -> bool:
+    return isinstance(obj, (type, FunctionType)) and isinstance(reduction.reduce(obj), str)
+
+
 def _reduction_groups(obj: Any) -> Iterator[tuple[str, list[_Part]]]:
     """The parts of the object's reduction, under the names of attributes where they are such."""
     try:
@@ -238,9 +242,15 @@ def _reduction_groups(obj: Any) -> Iterator[tuple[str, list[_Part]]]:
         items, pairs = list(listitems or ()), dict(dictitems or ())
     except Exception:
         return  # it refuses by itself: no part of it is to blame
-    parts = [(f"argument {i}", f" -> argument {i}", arg) for i, arg in enumerate(args)]
-    parts = [part for part in parts if part[2] is not type(obj)]
-    yield "arguments of its reduction", [("function", " -> function", func), *parts]
+    parts = [("class" if arg is type(obj) else f"argument {i}", arg) for i, arg in enumerate(args)]
+    yield (
+        "parts of its reduction",
+        [
+            (name, f" -> {name}", part)
+            for name, part in [("function", func), *parts]
+            if not _goes_by_name(part)
+        ],
+    )
     slots = None
     if type(state) is tuple and len(state) == 2 and isinstance(state[1], dict):
         state, slots = state
