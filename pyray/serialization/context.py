@@ -304,17 +304,17 @@ def _message_buffer(source: Any) -> memoryview:
     read = getattr(source, "read_buffer", None) or getattr(source, "read", None)
     if read is None:
         raise TypeError(f"cannot read a message from {type(source).__name__!r}")
-    head = bytes(read(_PREFIX))
+    # A byte at a time where it matters: a pipe may hold nothing after a message of one byte.
+    head = bytes(read(1))
+    if head and head[0] == _COLUMNS:
+        head += bytes(read(_PREFIX - 1))
     size = _message_size(head)
     if source.seekable():
         source.seek(-len(head), 1)
         message = memoryview(read() if size is None else read(size))
-    elif size is not None and size < len(head):
-        raise DeserializationError("cannot give back what was read after the message: no seek()")
     else:
-        message = memoryview(
-            head + read() if size is None else head + bytes(read(size - len(head)))
-        )
+        rest = read() if size is None else read(size - len(head))
+        message = memoryview(head + bytes(rest))
     if size is not None and message.nbytes != size:
         raise DeserializationError(f"the message has {size} bytes, the file {message.nbytes}")
     return message
@@ -324,9 +324,11 @@ def _message_size(head: bytes) -> int | None:
     """How long the message that begins so is; None if it takes all there is."""
     if not head:
         raise DeserializationError("there is no message: the file is at its end")
-    if head[0] == _COLUMNS and len(head) == _PREFIX:
-        return int.from_bytes(head[8:16], "little")
-    return _SIZES.get(head[0])
+    if head[0] != _COLUMNS:
+        return _SIZES.get(head[0])
+    if len(head) < _PREFIX:
+        raise DeserializationError("the file ends within the prefix of a message")
+    return int.from_bytes(head[8:16], "little")
 
 
 def _pinned(buffer: memoryview, base: Any) -> memoryview:
