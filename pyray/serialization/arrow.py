@@ -12,7 +12,7 @@ from ._arrow import export
 from .errors import DeserializationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     import pyarrow
 
@@ -47,23 +47,23 @@ def from_arrow(
     *,
     context: SerializationContext | None = None,
     trusted: bool = True,
-    allow: Iterable[Any] = (),
+    allow: Collection[Any] = (),
     buffers: Iterable[Any] | None = None,
 ) -> Any:
     """The object that `to_arrow` made `data` of.
 
     `data` is a record batch, a struct array or a table of one row, or anything with
     `__arrow_c_array__` or `__arrow_c_stream__`; it may have been through IPC, as long as field
-    metadata came along. The other arguments are those of `deserialize` and `loads`.
+    metadata came along. The other arguments are those of `deserialize`.
 
     Raises:
         DeserializationError: these are other data, or altered ones.
     """
     from .arrow_import import rebuild_message
-    from .message import loads
+    from .message import deserialize
 
     message = rebuild_message(_as_batch(data))
-    return loads(message, context=context, trusted=trusted, allow=allow, buffers=buffers)
+    return deserialize(message, context=context, trusted=trusted, allow=allow, buffers=buffers)
 
 
 def _as_batch(data: Any) -> Any:
@@ -109,7 +109,7 @@ def from_arrow_ipc(
     *,
     context: SerializationContext | None = None,
     trusted: bool = True,
-    allow: Iterable[Any] = (),
+    allow: Collection[Any] = (),
     buffers: Iterable[Any] | None = None,
 ) -> Any:
     """The object that `to_arrow_ipc` wrote to `source`: bytes, a path or a file object.

@@ -454,7 +454,7 @@ def columns_message(nodes: list[Node], tables: Tables) -> np.ndarray:
         columns += buffer_columns(tables.buffers)
     columns += tables.memo_columns
 
-    pieces = [(description, 8)]
+    pieces: list[tuple[Any, int]] = [(description, 8)]
     pieces += [(memoryview(column).cast("B"), 8) for column in columns if len(column)]
     if tables.buffers:
         # The buffers begin at a multiple of 64 even if the first of them is empty.
@@ -472,6 +472,7 @@ def columns_message(nodes: list[Node], tables: Tables) -> np.ndarray:
     message[:16] = np.frombuffer(head, np.uint8)
     for start, (data, _) in zip(starts, pieces, strict=True):
         message[start : start + len(data)] = np.frombuffer(data, np.uint8)
+    message.flags.writeable = False
     return message
 
 
