@@ -292,6 +292,7 @@ def read_serialized(source: Any, base: Any = None) -> SerializedObject:
 _SIZES = {0x10: 1, 0x11: 1, 0x12: 1, 0x14: 9}
 _COLUMNS = 0x1F
 _PREFIX = 16
+_PIECE = 1 << 20
 
 
 def _message_buffer(source: Any) -> memoryview:
@@ -310,14 +311,28 @@ def _message_buffer(source: Any) -> memoryview:
         head += bytes(read(_PREFIX - 1))
     size = _message_size(head)
     if source.seekable():
-        source.seek(-len(head), 1)
-        message = memoryview(read() if size is None else read(size))
-    else:
-        rest = read() if size is None else read(size - len(head))
-        message = memoryview(head + bytes(rest))
-    if size is not None and message.nbytes != size:
-        raise DeserializationError(f"the message has {size} bytes, the file {message.nbytes}")
-    return message
+        start = source.tell() - len(head)
+        end = source.seek(0, 2)
+        source.seek(start)
+        if size is not None and size > end - start:
+            raise DeserializationError(f"the message has {size} bytes, the file {end - start}")
+        return memoryview(read() if size is None else read(size))
+    return memoryview(head + _read_pipe(source.read, size, len(head)))
+
+
+def _read_pipe(read: Callable[[int], bytes], size: int | None, done: int) -> bytes:
+    """The rest of a message from a file that cannot say how much it holds."""
+    parts = []
+    while size is None or done < size:
+        # In pieces, so that a wrong size allocates no more than there is to read.
+        part = read(_PIECE if size is None else min(_PIECE, size - done))
+        if not part:
+            break
+        parts.append(part)
+        done += len(part)
+    if size is not None and done < size:
+        raise DeserializationError(f"the message has {size} bytes, the file {done}")
+    return b"".join(parts)
 
 
 def _message_size(head: bytes) -> int | None:
