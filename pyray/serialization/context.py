@@ -263,18 +263,21 @@ def _update_attributes(obj: Any, attributes: dict[str, Any]) -> None:
 
 def serialize_to(value: Any, sink: Any, context: SerializationContext | None = None) -> None:
     """Write the message of `value` to `sink`: a file, a pyarrow stream or a writable buffer."""
-    from .message import serialize
+    from .message import dump, serialize
 
-    serialize(value, context=context).write_to(sink)
+    if type(value) in (int, str, bytes) and hasattr(sink, "write"):
+        dump(value, sink)  # in the form that says where it ends
+    else:
+        serialize(value, context=context).write_to(sink)
 
 
 def read_serialized(source: Any, base: Any = None) -> SerializedObject:
     """The message in `source` (bytes-like, file object or pyarrow NativeFile), not yet decoded.
 
     A file is read from where it stands and left standing after the message, so that messages
-    written one after another can be read so. (A message that is a single `int`, `str` or `bytes`
-    does not say where it ends: it takes the rest of the file.) `base`, if any, is kept alive by
-    all that is decoded and lies in the message.
+    written one after another can be read so. (A bare `int`, `str` or `bytes` that `serialize`
+    wrote, not `serialize_to`, takes the rest of the file.) `base`, if any, is kept alive by all
+    that is decoded and lies in the message.
 
     Raises:
         DeserializationError: the source ends before the message does.

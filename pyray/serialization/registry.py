@@ -31,8 +31,8 @@ def register_serializer(
 
     Takes effect at once, in this process; a second call for the same class replaces the first.
     Whoever reads the message calls `deserializer` on the value, without registering anything.
-    Values that the format has a column of its own for (`int`, `str`, `list`, `dict`, ...) do not
-    look here.
+    Values that the format has a column of its own for (`int`, `str`, `list`, `dict`, ..., arrays
+    of plain dtypes) do not look here.
 
     Raises:
         TypeError: `cls` is not a class, or one of the functions cannot be called.

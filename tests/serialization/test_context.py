@@ -247,8 +247,7 @@ def test_message_of_an_unregistered_type_is_carried(codec):
     assert codec.serialize(Foo(2)).deserialize().x == 2
 
 
-# In a file of several messages each but the last says where it ends.
-VALUES = [[1, "a"], {"k": b"x" * 1000}, None, 3.5, (1, 2), "last"]
+VALUES = [5, "a", [1, "a"], b"x", {"k": b"x" * 1000}, None, 3.5, True, (1, 2), "last"]
 
 
 def test_messages_one_after_another_in_a_file(api):

@@ -155,15 +155,6 @@ def test_registered_after_the_type_was_met(codec):
     assert type(codec.loads(codec.dumps([Late()]))[0]).__name__ == "Late"
 
 
-def test_numpy_arrays_can_be_registered(codec):
-    np = pytest.importorskip("numpy")
-    register_serializer(np.ndarray, serializer=lambda a: a.tolist(), deserializer=tuple)
-    try:
-        assert codec.loads(codec.dumps([np.arange(3)])) == [(0, 1, 2)]
-    finally:
-        deregister_serializer(np.ndarray)
-
-
 def test_values_with_columns_of_their_own_do_not_look_here(codec):
     register_serializer(list, serializer=lambda items: 0, deserializer=lambda x: None)
     assert codec.loads(codec.dumps([[1]])) == [[1]]

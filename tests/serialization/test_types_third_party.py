@@ -216,7 +216,7 @@ def test_arrow_arrays_and_their_slices(pa):
 
 def test_a_slice_does_not_drag_its_parent_along(pa):
     for name, array in arrow_arrays(pa).items():
-        if name not in ("dictionary", "null", "empty"):
+        if name not in ("dictionary", "union", "null", "empty"):  # pyarrow keeps these whole
             assert len(dumps(array.slice(1003, 10))) < min(3000, len(dumps(array))), name
     table = pa.table({"a": range(100_000), "b": [str(i) for i in range(100_000)]})
     assert trip(table.slice(5, 10)).equals(table.slice(5, 10))
