@@ -46,7 +46,6 @@ static void free_chunks(PrArenaChunk *k) {
 
 static PrColumn *new_column(PrBuilder *b) {
     PrColumn *c;
-    PrBytes x, y, z;
     if (b->n_columns == b->n_made) {
         if (b->n_made == b->capacity) {
             uint32_t capacity = b->capacity ? b->capacity * 2 : 64;
@@ -60,13 +59,7 @@ static PrColumn *new_column(PrBuilder *b) {
         b->columns[b->n_made++] = c;
     }
     c = b->columns[b->n_columns++];
-    x = c->a;
-    y = c->b;
-    z = c->c;
-    memset(c, 0, sizeof *c);
-    c->a = x;
-    c->b = y;
-    c->c = z;
+    memset(c, 0, offsetof(PrColumn, a));
     c->a.size = c->b.size = c->c.size = 0;
     return c;
 }
@@ -156,11 +149,11 @@ PrColumn *pr_find(const PrSlot *slot, int kind, int sub, uint32_t extra) {
     uint32_t i;
     if (!c) return NULL;
     if (c->kind != PR_UNION) return matches(c, kind, sub, extra) ? c : NULL;
-    last = c->by_kind[kind];
-    if (!last) return NULL;
+    if (!c->by_kind[kind]) return NULL;
+    last = c->members[c->by_kind[kind] - 1];
     if (matches(last, kind, sub, extra)) return last;
     for (i = 0; i < c->n_slots; i++) {
-        if (matches(c->members[i], kind, sub, extra)) return c->by_kind[kind] = c->members[i];
+        if (matches(c->members[i], kind, sub, extra)) return c->members[i];
     }
     return NULL;
 }
@@ -195,7 +188,7 @@ static int add_member(PrBuilder *b, PrColumn *u, PrColumn *c) {
     }
     c->member = (int8_t)u->n_slots;
     u->members[u->n_slots++] = c;
-    u->by_kind[c->kind] = c;
+    u->by_kind[c->kind] = (uint8_t)u->n_slots;
     return 0;
 }
 
@@ -205,9 +198,9 @@ static PrColumn *promote(PrBuilder *b, PrSlot *slot) {
     int64_t i, n;
     if (!u) return NULL;
     u->kind = PR_UNION;
-    u->by_kind = pr_arena(b, PR_KIND_LIMIT * sizeof *u->by_kind);
+    u->by_kind = pr_arena(b, PR_KIND_LIMIT);
     if (!u->by_kind) return NULL;
-    memset(u->by_kind, 0, PR_KIND_LIMIT * sizeof *u->by_kind);
+    memset(u->by_kind, 0, PR_KIND_LIMIT);
     if (old) {
         n = column_rows(old);
         if (add_member(b, u, old)) return NULL;
@@ -292,7 +285,7 @@ int pr_widen_offsets(PrColumn *c, PrBytes *offsets) {
 
 int pr_union_row(PrColumn *u, PrColumn *member) {
     int64_t row = column_rows(member);
-    u->by_kind[member->kind] = member;
+    u->by_kind[member->kind] = (uint8_t)(member->member + 1);
     u->rows++;
     if (pr_bytes_push8(&u->a, (uint8_t)member->member)) return -1;
     if (!u->large) {

@@ -37,12 +37,13 @@ struct PrColumn {
     uint32_t node;      /* set by pr_plan; of a DICTIONARY the node of its values */
     int64_t rows;       /* values, for a UTF8 column that is repeated: c has one index a row */
     uint64_t bits;      /* INT: all magnitudes or-ed */
-    PrBytes a, b, c;    /* fixed width values, offsets or type ids; data or offsets; indices */
     PrSlot *slots;
-    PrColumn **members;  /* UNION */
-    PrColumn **by_kind;  /* UNION: the member of a kind that was used last */
-    const void **names;  /* DICT_RECORD: the caller's handles of the field names */
-    PrText *texts;       /* DICT_RECORD: the field names */
+    PrColumn **members; /* UNION */
+    uint8_t *by_kind;   /* UNION: 1 + index of the member of a kind that was used last, or 0 */
+    const void **names; /* DICT_RECORD: the caller's handles of the field names */
+    PrText *texts;      /* DICT_RECORD: the field names */
+    /* Their memory stays with the column for the next message, so they come last. */
+    PrBytes a, b, c;    /* fixed width values, offsets or type ids; data or offsets; indices */
 };
 
 typedef struct {
@@ -130,6 +131,14 @@ static inline int pr_int_row(PrSlot *slot, PrColumn *c, int64_t v) {
     c->bits |= (uint64_t)(v ^ (v >> 63));
     c->rows++;
     return pr_bytes_push64(&c->a, v);
+}
+
+static inline int pr_float_row(PrSlot *slot, PrColumn *c, double v) {
+    if (pr_row(slot, c) || pr_bytes_reserve(&c->a, 8)) return -1;
+    memcpy(c->a.data + c->a.size, &v, 8);
+    c->a.size += 8;
+    c->rows++;
+    return 0;
 }
 
 static inline int pr_index_row(PrSlot *slot, PrColumn *c, int32_t v) {

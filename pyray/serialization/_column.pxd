@@ -59,7 +59,7 @@ cdef extern from "column.h" nogil:
         PrBytes c
         PrSlot *slots
         PrColumn **members
-        PrColumn **by_kind
+        uint8_t *by_kind
         const void **names
         PrText *texts
 
@@ -104,6 +104,7 @@ cdef extern from "column.h" nogil:
     int pr_end(PrColumn *c, int64_t end)
     int pr_list_row(PrSlot *slot, PrColumn *c, int64_t n)
     int pr_int_row(PrSlot *slot, PrColumn *c, int64_t v)
+    int pr_float_row(PrSlot *slot, PrColumn *c, double v)
     int pr_index_row(PrSlot *slot, PrColumn *c, int32_t v)
     int pr_data_row(PrSlot *slot, PrColumn *c, const void *data, int64_t size)
     int pr_make_repeated(PrColumn *c)

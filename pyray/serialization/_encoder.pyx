@@ -13,6 +13,7 @@ import sys
 from copyreg import __newobj__ as newobj
 from types import BuiltinFunctionType, FunctionType
 
+cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.complex cimport PyComplex_CheckExact, PyComplex_ImagAsDouble, PyComplex_RealAsDouble
@@ -114,6 +115,7 @@ cdef class TypeInfo:
     """What is known of a type while a message lasts."""
 
 
+@cython.final
 cdef class Encoder:
     """A builder of one message at a time, used again for the next."""
 
@@ -179,933 +181,307 @@ cdef class Encoder:
             raise named from error
         return check(pr_plan(&self.b))
 
-    # -- the value's own column ----------------------------------------------------------------
 
-    cdef int put(self, PyObject *o, PrSlot *slot) except -1:
-        cdef double number
-        cdef uint8_t truth
-        if PyUnicode_CheckExact(<object> o):
-            return self.put_str(o, slot)
-        if PyLong_CheckExact(<object> o):
-            return self.put_int(o, slot)
-        if PyFloat_CheckExact(<object> o):
-            number = PyFloat_AS_DOUBLE(<object> o)
-            return self.put_scalar_row(PR_FLOAT64, &number, 8, slot)
-        if o == Py_None:
-            return self.put_scalar_row(PR_NULL, NULL, 0, slot)
-        if o == Py_True or o == Py_False:
-            truth = o == Py_True
-            return self.put_scalar_row(PR_BOOL, &truth, 1, slot)
-        return self.put_object(o, slot, 1)
+include "_encode_memo.pxi"
+include "_encode_containers.pxi"
+include "_encode_reductions.pxi"
 
-    cdef int put_scalar_row(self, int kind, const void *data, size_t size, PrSlot *slot) except -1:
-        cdef PrColumn *c = slot.column
-        if c == NULL or c.kind != kind:
-            c = self.column(slot, kind, 0, 0, 0, False)
+
+# -- the value's own column ----------------------------------------------------------------
+
+
+cdef int put(Encoder e, PyObject *o, PrSlot *slot) except -1:
+    return 0 if put_scalar(e, o, slot) else put_object(e, o, slot, 1)
+
+
+cdef inline int put_scalar(Encoder e, PyObject *o, PrSlot *slot) except -1:
+    """1 if the value was a scalar and is in its column; 0 and nothing done if it is not."""
+    cdef PrColumn *c
+    if PyUnicode_CheckExact(<object> o):
+        put_str(e, o, slot)
+    elif PyLong_CheckExact(<object> o):
+        put_int(e, o, slot)
+    elif PyFloat_CheckExact(<object> o):
+        c = scalar_column(e, slot, PR_FLOAT64)
+        check(pr_float_row(slot, c, PyFloat_AS_DOUBLE(<object> o)))
+    elif o == Py_None:
+        c = scalar_column(e, slot, PR_NULL)
         check(pr_row(slot, c))
         c.rows += 1
-        return check(pr_bytes_append(&c.a, data, size))
-
-    cdef int put_int(self, PyObject *o, PrSlot *slot) except -1:
-        cdef int64_t value
-        cdef PrColumn *c = slot.column
-        if not pyray_int64(o, &value):
-            return self.put_bigint(o, slot)
-        if c == NULL or c.kind != PR_INT64:
-            c = self.column(slot, PR_INT64, 0, 0, 0, False)
-        return check(pr_int_row(slot, c, value))
-
-    cdef int put_bigint(self, PyObject *o, PrSlot *slot) except -1:
-        cdef int64_t size = pyray_int_size(o)
-        cdef PrColumn *c = self.column(slot, PR_BIGINT, 0, 0, 0, False)
-        check(pr_row(slot, c))
-        check(pr_bytes_reserve(&c.b, size))
-        pyray_int_bytes(o, c.b.data + c.b.size, size)
-        c.b.size += size
-        return check(pr_end(c, c.b.size))
-
-    cdef int put_index(self, int kind, int64_t index, PrSlot *slot) except -1:
-        cdef PrColumn *c = self.column(slot, kind, 0, 0, 0, False)
-        if index > INT32_MAX:
-            raise OverflowError("more than 2**31 - 1 shared objects, globals or buffers in a message")
-        return check(pr_index_row(slot, c, <int32_t> index))
-
-    # -- strings: format.md, section 7.4 -------------------------------------------------------
-
-    cdef int put_str(self, PyObject *o, PrSlot *slot) except -1:
-        cdef PrColumn *c = slot.column
-        if not PyUnicode_IS_COMPACT_ASCII(o):
-            PyUnicode_READY(<object> o)
-            if PyUnicode_KIND(o) != 1 and has_surrogates(o):
-                return self.put_surrogates(o, slot)
-        if c == NULL or c.kind != PR_UTF8:
-            c = self.column(slot, PR_UTF8, 0, 0, 0, False)
-        return self.put_str_value(o, slot, c)
-
-    cdef int put_str_value(self, PyObject *o, PrSlot *slot, PrColumn *c) except -1:
-        """A str without surrogates into the UTF8 column of its slot."""
-        cdef int64_t entry
-        if PyUnicode_GET_LENGTH(o) <= 1 or (
-                PYRAY_REFCNT(o) == 1 and not self.memo_all and self.postorder == 0):
-            return self.put_text(o, slot, c)
-        entry = pr_memo_get(&self.memo, o, NULL)
-        if entry >= 0:
-            return self.put_met_str(o, entry, slot, c)
-        entry = self.new_entry(o)
-        self.memo.entries[entry].column = c
-        self.memo.entries[entry].row = c.rows
-        return self.put_text(o, slot, c)
-
-    cdef int put_text(self, PyObject *o, PrSlot *slot, PrColumn *c) except -1:
-        """Append a value, and an index if the column has indices."""
-        cdef Py_ssize_t n = PyUnicode_GET_LENGTH(o)
-        cdef int width
-        check(pr_row(slot, c))
-        if c.repeated:
-            check(pr_bytes_push32(&c.c, <int32_t> c.rows))
-        if PyUnicode_IS_COMPACT_ASCII(o):
-            check(pr_bytes_append(&c.b, PyUnicode_DATA(o), n))
-        else:
-            width = PyUnicode_KIND(o)
-            check(pr_bytes_reserve(&c.b, (2 if width == 1 else 3 if width == 2 else 4) * n))
-            c.b.size += pr_utf8_encode(c.b.data + c.b.size, PyUnicode_DATA(o), n, width, 0)
-        return check(pr_end(c, c.b.size))
-
-    cdef int put_met_str(self, PyObject *o, int64_t entry, PrSlot *slot, PrColumn *c) except -1:
-        cdef int64_t home, row
-        cdef int32_t number
-        if self.memo.entries[entry].column == c:
-            row = self.memo.entries[entry].row
-        else:
-            home = pr_memo_get(&self.homes, o, c)
-            if home < 0:
-                home = pr_memo_add(&self.homes, o, c)
-                if home < 0:
-                    no_memory()
-                self.homes.entries[home].row = c.rows
-                number = self.number_of(entry)
-                self.memo_row(c, c.rows, number)
-                return self.put_text(o, slot, c)
-            row = self.homes.entries[home].row
-        check(pr_make_repeated(c))
-        check(pr_row(slot, c))
-        return check(pr_bytes_push32(&c.c, <int32_t> row))
-
-    cdef int put_surrogates(self, PyObject *o, PrSlot *slot) except -1:
-        cdef int64_t entry = pr_memo_get(&self.memo, o, NULL)
-        cdef Py_ssize_t n = PyUnicode_GET_LENGTH(o)
-        cdef PrColumn *c
-        if entry >= 0:
-            return self.put_index(PR_REF, self.number_of(entry), slot)
-        c = self.column(slot, PR_SURROGATES, 0, 0, 0, False)
-        if n > 1:
-            self.remember(self.new_entry(o), c, c.rows)
-        check(pr_row(slot, c))
-        check(pr_bytes_reserve(&c.b, 4 * n))
-        c.b.size += pr_utf8_encode(c.b.data + c.b.size, PyUnicode_DATA(o), n, PyUnicode_KIND(o), 1)
-        return check(pr_end(c, c.b.size))
-
-    # -- objects with identity -----------------------------------------------------------------
-
-    cdef int put_object(self, PyObject *o, PrSlot *slot, Py_ssize_t own) except -1:
-        """`own` references to `o` are its container's and ours; others make it shared."""
-        cdef int64_t entry = -1
-        cdef double number[2]
-        cdef bint shared
-        if PyComplex_CheckExact(<object> o):
-            number[0] = PyComplex_RealAsDouble(<object> o)
-            number[1] = PyComplex_ImagAsDouble(<object> o)
-            return self.put_scalar_row(PR_COMPLEX128, number, 16, slot)
-        shared = PYRAY_REFCNT(o) > own or self.memo_all or self.postorder != 0
-        if shared:
-            if PyTuple_CheckExact(<object> o) and PyTuple_GET_SIZE(<object> o) == 0:
-                return self.put_tuple(o, slot, -1, False)
-            if PyBytes_CheckExact(<object> o) and PyBytes_GET_SIZE(<object> o) == 0:
-                return self.put_bytes(o, slot, -1)
-            entry = pr_memo_get(&self.memo, o, NULL)
-            if entry >= 0 and (self.memo.entries[entry].column != NULL
-                               or self.memo.entries[entry].row == -1):
-                return self.put_index(PR_REF, self.number_of(entry), slot)
-        self.enter()
-        Py_INCREF(<object> o)
-        if (<Dispatch> dispatch)(self, o, slot, entry, shared):
-            self.note_failure(o)
-            Py_DECREF(<object> o)
-            return -1
-        Py_DECREF(<object> o)
-        self.depth -= 1
-        return 0
-
-    cdef int put_data(self, int kind, PyObject *o, const void *data, Py_ssize_t size,
-                      PrSlot *slot, int64_t entry) except -1:
-        cdef PrColumn *c = self.column(slot, kind, 0, 0, 0, False)
-        self.remember(entry, c, c.rows)
-        return check(pr_data_row(slot, c, data, size))
-
-    cdef int put_bytes(self, PyObject *o, PrSlot *slot, int64_t entry) except -1:
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(<object> o)
-        cdef const char *data = PyBytes_AS_STRING(<object> o)
-        cdef PrColumn *c
-        if size < PR_OUT_OF_LINE:
-            return self.put_data(PR_BYTES, o, data, size, slot, entry)
-        c = self.column(slot, PR_BYTES_BUFFER, 0, 0, 0, False)
-        self.remember(entry, c, c.rows)
-        return self.put_index(PR_BYTES_BUFFER, self.pin(<object> o, data, size), slot)
-
-    cdef int put_bytearray(self, PyObject *o, PrSlot *slot, int64_t entry) except -1:
-        cdef Py_ssize_t size = PyByteArray_GET_SIZE(<object> o)
-        cdef PrColumn *c
-        if size < PR_OUT_OF_LINE:
-            return self.put_data(PR_BYTEARRAY, o, PyByteArray_AS_STRING(<object> o), size, slot,
-                                 entry)
-        c = self.column(slot, PR_BYTEARRAY_BUFFER, 0, 0, 0, False)
-        self.remember(entry, c, c.rows)
-        # A memoryview, so that the bytearray cannot be resized before it is written.
-        return self.put_index(PR_BYTEARRAY_BUFFER,
-                              self.pin(memoryview(<object> o), PyByteArray_AS_STRING(<object> o),
-                                       size), slot)
-
-    cdef int put_pickle_buffer(self, PyObject *o, PrSlot *slot, int64_t entry) except -1:
-        cdef const Py_buffer *view = PyPickleBuffer_GetBuffer(<object> o)
-        cdef int kind = PR_BUFFER if view.readonly else PR_BUFFER_WRITABLE
-        cdef int64_t index
-        cdef PrColumn *c
-        if not PyBuffer_IsContiguous(view, b"A"):
-            raise PicklingError(
-                "PickleBuffer can not be pickled when pointing to a non-contiguous buffer")
-        if self.buffer_callback is not None and not self.buffer_callback(<object> o):
-            self.n_out_of_band += 1
-            index = -self.n_out_of_band
-        else:
-            index = self.pin(<object> o, view.buf, view.len)
-        c = self.column(slot, kind, 0, 0, 0, False)
-        self.remember(entry, c, c.rows)
-        return self.put_index(kind, index, slot)
-
-    cdef int put_ndarray(self, PyObject *o, PrSlot *slot, int64_t entry) except -1:
-        """1 if the array has a tensor's dtype, else 0 and nothing done."""
-        cdef PyrayArray a
-        cdef int64_t index
-        cdef PrBuilder *b = &self.b
-        cdef PrColumn *c
-        cdef object owner
-        if not ndarray_api.describe(o, &a):
-            return 0
-        owner = <object> a.owner
-        Py_DECREF(owner)
-        if self.buffer_callback is not None and not self.buffer_callback(pickle_buffer(owner)):
-            self.n_out_of_band += 1
-            index = -self.n_out_of_band
-        else:
-            index = self.pin(owner, a.data, a.nbytes)
-        if b.n_tensors == 0:
-            check(pr_bytes_push32(&b.tensor_shape_offsets, 0))
-        check(pr_bytes_push32(&b.tensor_buffer, <int32_t> index))
-        check(pr_bytes_push32(&b.tensor_dtype, dtype_index(self, <object> a.dtype)))
-        check(pr_bytes_push8(&b.tensor_order, <uint8_t> a.order))
-        check(pr_bytes_append(&b.tensor_shapes, a.shape, 8 * a.ndim))
-        check(pr_bytes_push32(&b.tensor_shape_offsets, <int32_t> (b.tensor_shapes.size // 8)))
-        b.n_tensors += 1
-        c = self.column(slot, PR_NDARRAY, 0, 0, 0, False)
-        self.remember(entry, c, c.rows)
-        self.put_index(PR_NDARRAY, b.n_tensors - 1, slot)
-        return 1
-
-    cdef int64_t pin(self, object owner, const void *data, int64_t size) except -1:
-        """A buffer of the message, not copied: its index."""
-        cdef PrBlob blob
-        blob.data = data
-        blob.size = size
-        self.pinned.append(owner)
-        check(pr_bytes_append(&self.b.blobs, &blob, sizeof(PrBlob)))
-        return <int64_t> (self.b.blobs.size // sizeof(PrBlob)) - 1
-
-    # -- containers ----------------------------------------------------------------------------
-
-    cdef int put_list(self, PyObject *o, PrSlot *slot, int64_t entry, bint may_defer) except -1:
-        cdef Py_ssize_t n = PyList_GET_SIZE(<object> o)
-        cdef PrColumn *c = self.list_column(
-            slot, class_of(pyray_list_items(o)[0]) if n else PR_OTHER, n, may_defer)
-        if c == NULL:
-            return self.defer(o, None, slot, entry)
-        self.remember(entry, c, c.rows)
-        check(pr_list_row(slot, c, n))
-        if n >= 2:
-            self.note_pair(&c.slots[0], pyray_list_items(o)[0], pyray_list_items(o)[1])
-        return self.put_sequence(o, True, n, &c.slots[0])
-
-    cdef PrColumn *list_column(self, PrSlot *slot, int item_class, Py_ssize_t n,
-                               bint may_defer) except? NULL:
-        """format.md, section 7.3; NULL without an exception: defer."""
-        cdef PrColumn *top = slot.column
-        cdef PrColumn *c
-        cdef uint32_t i
-        if top != NULL and n == 0:
-            c = top.by_kind[PR_LIST] if top.kind == PR_UNION else top
-            if c != NULL and c.kind == PR_LIST:
-                return c
-        c = pr_find(slot, PR_LIST, item_class, 0)
-        if c != NULL:
-            return c
-        if top != NULL and top.kind == PR_LIST and top.slots[0].column == NULL:
-            top.sub = item_class
-            return top
-        if top != NULL and top.kind == PR_UNION:
-            for i in range(top.n_slots):
-                c = top.members[i]
-                if c.kind == PR_LIST and c.slots[0].column == NULL:
-                    c.sub = item_class
-                    return c
-        return self.column(slot, PR_LIST, item_class, 0, 1, may_defer)
-
-    cdef int put_tuple(self, PyObject *o, PrSlot *slot, int64_t entry, bint may_defer) except -1:
-        cdef Py_ssize_t n = PyTuple_GET_SIZE(<object> o)
-        cdef PrColumn *c = NULL
-        cdef int64_t row
-        if slot.level != PR_LEVEL_UNSET and slot.level > 0 and 1 <= n <= 16:
-            c = pr_find(slot, PR_TUPLE_RECORD, 0, <uint32_t> n)
-            if c == NULL and pr_count_kind(slot, PR_TUPLE_RECORD) < PR_MAX_ARITIES:
-                c = self.column(slot, PR_TUPLE_RECORD, 0, <uint32_t> n, <uint32_t> n, may_defer)
-                if c == NULL:
-                    return self.defer(o, None, slot, entry)
-        if c == NULL:
-            c = self.column(slot, PR_TUPLE,
-                            PR_SHORT if n < 8 else class_of(pyray_tuple_items(o)[0]), 0, 1, may_defer)
-            if c == NULL:
-                return self.defer(o, None, slot, entry)
-        if c.kind == PR_TUPLE:
-            row = c.rows
-            check(pr_list_row(slot, c, n))
-        else:
-            check(pr_row(slot, c))
-            row = c.rows
-            c.rows += 1
-        if entry < 0:
-            return self.put_tuple_items(o, c, n)
-        self.postorder += 1
-        self.put_tuple_items(o, c, n)
-        self.postorder -= 1
-        return self.finish(entry, c, row)
-
-    cdef int put_tuple_items(self, PyObject *o, PrColumn *c, Py_ssize_t n) except -1:
-        cdef PyObject **items = pyray_tuple_items(o)
-        cdef Py_ssize_t i
-        if c.kind == PR_TUPLE:
-            if n >= 2:
-                self.note_pair(&c.slots[0], items[0], items[1])
-            return self.put_sequence(o, False, n, &c.slots[0])
-        for i in range(n):
-            self.step(ITEM, i, NULL)
-            self.put(items[i], &c.slots[i])
-        return 0
-
-    cdef int put_sequence(self, PyObject *o, bint is_list, Py_ssize_t n, PrSlot *slot) except -1:
-        """The items of a list or tuple; user code may change a list while we are in it."""
-        cdef Py_ssize_t i = 0, run
-        cdef PyObject **items
-        while i < n:
-            if is_list and PyList_GET_SIZE(<object> o) != n:
-                raise RuntimeError("list changed size during serialization")
-            items = pyray_list_items(o) if is_list else pyray_tuple_items(o)
-            run = self.put_run(items + i, n - i, slot)
-            if run:
-                i += run
-                continue
-            self.step(ITEM, i, NULL)
-            self.put(items[i], slot)
-            i += 1
-        if is_list and PyList_GET_SIZE(<object> o) != n:
-            raise RuntimeError("list changed size during serialization")
-        return 0
-
-    cdef Py_ssize_t put_run(self, PyObject **items, Py_ssize_t n, PrSlot *slot) except -1:
-        """Items from the front that go into the slot's one typed column; 0 if it is not so."""
-        cdef PrColumn *c = slot.column
-        cdef Py_ssize_t i = 0
-        cdef int64_t value
-        cdef int64_t bits
-        cdef double *numbers
-        cdef int64_t *integers
-        cdef int kind
-        if PyFloat_CheckExact(<object> items[0]):
-            kind = PR_FLOAT64
-        elif PyLong_CheckExact(<object> items[0]):
-            kind = PR_INT64
-        elif PyUnicode_CheckExact(<object> items[0]):
-            return self.put_str_run(items, n, slot)
-        else:
-            return 0
-        if c == NULL:
-            if slot.always_union or (kind == PR_INT64 and not pyray_int64(items[0], &value)):
-                return 0
-            c = self.column(slot, kind, 0, 0, 0, False)
-        elif c.kind != kind:
-            return 0
-        if PYRAY_TYPE(items[n - 1]) != PYRAY_TYPE(items[0]) and n > 256:
-            n = 256  # no more memory than a run is likely to need
-        check(pr_bytes_reserve(&c.a, 8 * n))
-        if kind == PR_FLOAT64:
-            numbers = <double *> (c.a.data + c.a.size)
-            while i < n and PyFloat_CheckExact(<object> items[i]):
-                numbers[i] = PyFloat_AS_DOUBLE(<object> items[i])
-                i += 1
-        else:
-            integers = <int64_t *> (c.a.data + c.a.size)
-            bits = 0
-            while i < n and PyLong_CheckExact(<object> items[i]) and pyray_int64(items[i], &value):
-                integers[i] = value
-                bits |= value ^ (value >> 63)
-                i += 1
-            c.bits |= <uint64_t> bits
-        c.a.size += 8 * i
-        c.rows += i
-        return i
-
-    cdef Py_ssize_t put_str_run(self, PyObject **items, Py_ssize_t n, PrSlot *slot) except -1:
-        cdef PrColumn *c = slot.column
-        cdef Py_ssize_t i = 0, length
-        cdef bint unshared = not self.memo_all and self.postorder == 0
-        cdef PyObject *o
-        if c == NULL or c.kind != PR_UTF8:
-            return 0
-        while i < n:
-            o = items[i]
-            if not PyUnicode_CheckExact(<object> o) or not PyUnicode_IS_COMPACT_ASCII(o):
-                break
-            length = PyUnicode_GET_LENGTH(o)
-            if not c.repeated and (length <= 1 or (unshared and PYRAY_REFCNT(o) == 1)):
-                check(pr_bytes_append(&c.b, PyUnicode_DATA(o), length))
-                check(pr_end(c, c.b.size))
-            else:
-                self.put_str_value(o, slot, c)
-            i += 1
-        return i
-
-    cdef int put_dict(self, PyObject *o, PrSlot *slot, int64_t entry) except -1:
-        cdef Py_ssize_t n = PyDict_GET_SIZE(o), position = 0
-        cdef PyObject *items[4]
-        cdef PrColumn *c = NULL
-        if slot.level != PR_LEVEL_UNSET and slot.level > 0 and 1 <= n <= 32:
-            if self.record_column(o, slot, &c) and c == NULL:
-                return self.defer(o, None, slot, entry)
-        if c != NULL:
-            self.remember(entry, c, c.rows)
-            check(pr_row(slot, c))
-            c.rows += 1
-            return self.put_fields(o, c, n)
-        c = self.column(slot, PR_DICT, 0, 0, 2, True)
-        if c == NULL:
-            return self.defer(o, None, slot, entry)
-        self.remember(entry, c, c.rows)
-        check(pr_list_row(slot, c, n))
-        if n >= 2:
-            PyDict_Next(<object> o, &position, &items[0], &items[1])
-            PyDict_Next(<object> o, &position, &items[2], &items[3])
-            self.note_pair(&c.slots[0], items[0], items[2])
-            self.note_pair(&c.slots[1], items[1], items[3])
-        return self.put_pairs(o, c, n)
-
-    cdef int put_pairs(self, PyObject *o, PrColumn *c, Py_ssize_t n) except -1:
-        cdef Py_ssize_t position = 0, i = 0
-        cdef PyObject *key
-        cdef PyObject *value
-        while i < n and PyDict_Next(<object> o, &position, &key, &value):
-            self.step(KEY, i, key)
-            if PyUnicode_CheckExact(<object> key):
-                self.put_str(key, &c.slots[0])
-            else:
-                Py_INCREF(<object> value)  # the key's reduction may take it out of the dict
-                kept = <object> value
-                Py_DECREF(kept)
-                self.put(key, &c.slots[0])
-                if PyDict_GET_SIZE(o) != n:
-                    break
-                kept = None
-            self.step(VALUE, i, key)
-            self.put(value, &c.slots[1])
-            i += 1
-            if PyDict_GET_SIZE(o) != n:
-                break
-        if i != n or PyDict_GET_SIZE(o) != n:
-            raise RuntimeError("dictionary changed size during serialization")
-        return 0
-
-    cdef int put_fields(self, PyObject *o, PrColumn *c, Py_ssize_t n) except -1:
-        cdef Py_ssize_t position = 0, i = 0
-        cdef PyObject *key
-        cdef PyObject *value
-        while i < n and PyDict_Next(<object> o, &position, &key, &value):
-            self.step(VALUE, i, key)
-            self.put(value, &c.slots[i])
-            i += 1
-            if PyDict_GET_SIZE(o) != n:
-                break
-        if i != n or PyDict_GET_SIZE(o) != n:
-            raise RuntimeError("dictionary changed size during serialization")
-        return 0
-
-    cdef int record_column(self, PyObject *o, PrSlot *slot, PrColumn **out) except -1:
-        """1 if the dict is a record: *out is its column, or NULL if it must be deferred."""
-        cdef PrColumn *c = pr_find(slot, PR_DICT_RECORD, 0, 0)
-        cdef Py_ssize_t position = 0
-        cdef uint32_t i = 0
-        cdef PyObject *key
-        if c == NULL:
-            return self.new_record(o, slot, out)
-        if c.n_slots != PyDict_GET_SIZE(o):
-            return 0
-        while PyDict_Next(<object> o, &position, &key, NULL):
-            if key != <PyObject *> c.names[i]:
-                if not PyUnicode_CheckExact(<object> key):
-                    return 0
-                if <str> <object> key != <str> <object> <PyObject *> c.names[i]:
-                    return 0
-            i += 1
-        out[0] = c
-        return 1
-
-    cdef int new_record(self, PyObject *o, PrSlot *slot, PrColumn **out) except -1:
-        cdef Py_ssize_t position = 0
-        cdef uint32_t n = <uint32_t> PyDict_GET_SIZE(o), i = 0
-        cdef PyObject *key
-        cdef PrColumn *c
-        cdef bytes text
-        while PyDict_Next(<object> o, &position, &key, NULL):
-            if not PyUnicode_CheckExact(<object> key):
-                return 0
-            PyUnicode_READY(<object> key)
-            if PyUnicode_KIND(key) != 1 and has_surrogates(key):
-                return 0
-        c = self.column(slot, PR_DICT_RECORD, 0, 0, n, True)
-        if c == NULL:
-            return 1
-        c.names = <const void **> pr_arena(&self.b, n * sizeof(void *))
-        c.texts = <PrText *> pr_arena(&self.b, n * sizeof(PrText))
-        if c.names == NULL or c.texts == NULL:
-            no_memory()
-        position = 0
-        while PyDict_Next(<object> o, &position, &key, NULL):
-            text = (<str> <object> key).encode()
-            self.pinned.append(text)
-            self.pinned.append(<object> key)
-            c.names[i] = key
-            c.texts[i].data = <const uint8_t *> PyBytes_AS_STRING(text)
-            c.texts[i].size = PyBytes_GET_SIZE(text)
-            i += 1
-        out[0] = c
-        return 1
-
-    cdef int put_set(self, PyObject *o, PrSlot *slot, int64_t entry, int kind,
-                     bint may_defer) except -1:
-        cdef Py_ssize_t n = PySet_GET_SIZE(o), position = 0, i = 0
-        cdef Py_hash_t h
-        cdef PyObject *item
-        cdef PyObject *second
-        cdef int64_t row
-        cdef PrColumn *c = self.column(slot, kind, 0, 0, 1, may_defer)
-        cdef bint postorder = kind == PR_FROZENSET and entry >= 0
-        if c == NULL:
-            return self.defer(o, None, slot, entry)
-        row = c.rows
-        if kind == PR_SET:
-            self.remember(entry, c, row)
-        check(pr_list_row(slot, c, n))
-        if n >= 2 and c.slots[0].level == PR_LEVEL_UNSET:
-            _PySet_NextEntry(o, &position, &item, &h)
-            _PySet_NextEntry(o, &position, &second, &h)
-            self.note_pair(&c.slots[0], item, second)
-            position = 0
-        self.postorder += postorder
-        while i < n and _PySet_NextEntry(o, &position, &item, &h):
-            self.step(MEMBER, i, NULL)
-            self.put(item, &c.slots[0])
-            i += 1
-            if PySet_GET_SIZE(o) != n:
-                break
-        self.postorder -= postorder
-        if i != n or PySet_GET_SIZE(o) != n:
-            raise RuntimeError("set changed size during serialization")
-        return self.finish(entry, c, row) if postorder else 0
-
-    cdef int note_pair(self, PrSlot *slot, PyObject *first, PyObject *second) except -1:
-        """Two equal types at the front of a container: records may follow."""
-        if slot.level == PR_LEVEL_UNSET and PYRAY_TYPE(first) == PYRAY_TYPE(second):
-            slot.level = PR_LEVEL_START
-        return 0
-
-    # -- reductions ----------------------------------------------------------------------------
-
-    cdef int put_by_reducer(self, PyObject *o, PrSlot *slot, int64_t entry) except -1:
-        cdef TypeInfo info
-        cdef object rv = NotImplemented
-        cdef int32_t g
-        if self.global_indices and (is_type(o) or is_function(o)):
-            known = self.global_indices.get(<size_t> o)
-            if known is not None and known >= 0:
-                return self.put_index(PR_GLOBAL, known, slot)
-        if self.context is not None:
-            rv = self.context.reduce(<object> o)
-            if rv is not NotImplemented:
-                self.require_memo()
-        if rv is NotImplemented:
-            info = self.info_of(o)
-            if info.reducer is None:
-                return self.put_plain(o, info, slot, entry)
-            if info.runs_user_code:
-                self.require_memo()
-            rv = info.reducer(<object> o)
-        if type(rv) is str:
-            g = self.add_global(<object> o, rv)
-            return self.put_index(PR_GLOBAL, g, slot)
-        if entry < 0 and (is_type(o) or is_function(o)):
-            entry = pr_memo_get(&self.memo, o, NULL)
-            if entry < 0:
-                entry = self.new_entry(o)
-        return self.put_reduced(o, rv, slot, entry)
-
-    cdef int put_plain(self, PyObject *o, TypeInfo info, PrSlot *slot, int64_t entry) except -1:
-        """An instance that object.__reduce_ex__ would reduce to its class and its __dict__."""
-        cdef PyObject *held = pyray_instance_dict(o)
-        cdef object state = None
-        if held != NULL:
-            state = <object> held
-            Py_DECREF(state)
-            if not PyDict_GET_SIZE(held) and not PYRAY_EMPTY_DICT_IS_STATE:
-                state = None
-        cls = type(<object> o)
-        if info.global_index is None:
-            info.global_index = self.global_of(cls)
-        if info.global_index < 0:
-            return self.put_reduce(o, newobj, (cls,), state, None, None, None, slot, entry)
-        return self.put_instance(o, cls, info.global_index, state, slot, entry, 2)
-
-    cdef int put_instance(self, PyObject *o, object cls, int32_t g, object state, PrSlot *slot,
-                          int64_t entry, Py_ssize_t own) except -1:
-        cdef PrColumn *c = pr_find(slot, PR_INSTANCE, 0, <uint32_t> g)
-        if c == NULL:
-            if pr_count_members(slot) >= PR_MAX_CALLABLES:
-                return self.put_reduce(o, newobj, (cls,), state, None, None, None, slot, entry)
-            c = self.column(slot, PR_INSTANCE, 0, <uint32_t> g, 1, True)
-            if c == NULL:
-                return self.defer(o, (newobj, (cls,), state), slot, entry)
-        self.remember(entry, c, c.rows)
+    elif o == Py_True or o == Py_False:
+        c = scalar_column(e, slot, PR_BOOL)
         check(pr_row(slot, c))
         c.rows += 1
-        if state is None:
-            return self.put_scalar_row(PR_NULL, NULL, 0, &c.slots[0])
-        self.step(STATE, 0, NULL)
-        return self.put_state(state, &c.slots[0], own)
-
-    cdef int put_reduced(self, PyObject *o, object rv, PrSlot *slot, int64_t entry) except -1:
-        cdef int32_t g
-        func, args, state, listitems, dictitems, setter = reduction.check_reduce_value(<object> o, rv)
-        if (func is newobj and len(args) == 1 and listitems is None and dictitems is None
-                and setter is None):
-            g = self.global_of(args[0])
-            if g >= 0:
-                return self.put_instance(o, args[0], g, state, slot, entry, 2)
-        return self.put_reduce(o, func, args, state, listitems, dictitems, setter, slot, entry)
-
-    cdef int put_reduce(self, PyObject *o, object func, object args, object state,
-                        object listitems, object dictitems, object setter, PrSlot *slot,
-                        int64_t entry) except -1:
-        cdef int parts = PR_PART_ARGUMENTS
-        cdef int64_t row
-        cdef int32_t g = self.global_of(func)
-        cdef PrColumn *c
-        if listitems is not None:
-            parts |= PR_PART_LIST_ITEMS
-        if dictitems is not None:
-            parts |= PR_PART_DICT_ITEMS
-        if state is not None:
-            parts |= PR_PART_STATE
-            if setter is not None:
-                parts |= PR_PART_SETTER
-        if g >= 0 and pr_count_members(slot) >= PR_MAX_CALLABLES and (
-                pr_find(slot, PR_REDUCE, parts, <uint32_t> g + 1) == NULL):
-            g = -1
-        if g < 0:
-            parts |= PR_PART_FUNCTION
-        c = self.column(slot, PR_REDUCE, parts, <uint32_t> (g + 1), bit_count(parts), True)
-        if c == NULL:
-            return self.defer(o, (func, args, state, listitems, dictitems, setter), slot, entry)
-        check(pr_row(slot, c))
-        row = c.rows
-        c.rows += 1
-        return self.put_reduce_parts(c, parts, func, args, state, listitems, dictitems, setter,
-                                     entry, row)
-
-    cdef int put_reduce_parts(self, PrColumn *c, int parts, object func, object args, object state,
-                              object listitems, object dictitems, object setter, int64_t entry,
-                              int64_t row) except -1:
-        cdef PrSlot *child = c.slots
-        cdef list items
-        self.postorder += entry >= 0
-        if parts & PR_PART_FUNCTION:
-            self.step(FUNCTION, 0, NULL)
-            self.put(<PyObject *> func, child)
-            child += 1
-        self.step(ARGUMENT, 0, NULL)
-        self.put_arguments(args, child)
-        child += 1
-        self.postorder -= entry >= 0
-        if entry >= 0:
-            self.finish(entry, c, row)
-        self.step(SILENT, 0, NULL)
-        if listitems is not None:
-            items = list(listitems)
-            self.enter()
-            self.put_list(<PyObject *> items, child, -1, False)
-            self.depth -= 1
-            child += 1
-        if dictitems is not None:
-            self.enter()
-            self.put_dict_items(dictitems, child)
-            self.depth -= 1
-            child += 1
-        if state is not None:
-            self.step(STATE, 0, NULL)
-            self.put_state(state, child, 2)
-            child += 1
-        if parts & PR_PART_SETTER:
-            self.step(SETTER, 0, NULL)
-            self.put(<PyObject *> setter, child)
+        check(pr_bytes_push8(&c.a, o == Py_True))
+    else:
         return 0
+    return 1
 
-    cdef int put_dict_items(self, object items, PrSlot *slot) except -1:
-        """(key, value) pairs as a DICT row without identity."""
-        cdef list pairs = list(items)
-        cdef PrColumn *c = self.column(slot, PR_DICT, 0, 0, 2, False)
-        for pair in pairs:
-            if type(pair) is not tuple or len(pair) != 2:
-                raise PicklingError("dict items iterator must return 2-tuples")
-        check(pr_list_row(slot, c, len(pairs)))
-        if len(pairs) >= 2:
-            self.note_pair(&c.slots[0], <PyObject *> pairs[0][0], <PyObject *> pairs[1][0])
-            self.note_pair(&c.slots[1], <PyObject *> pairs[0][1], <PyObject *> pairs[1][1])
-        for pair in pairs:
-            key, value = pair
-            self.step(KEY, 0, <PyObject *> key)
-            self.put(<PyObject *> key, &c.slots[0])
-            self.step(VALUE, 0, <PyObject *> key)
-            self.put(<PyObject *> value, &c.slots[1])
-        return 0
 
-    cdef int put_arguments(self, object args, PrSlot *slot) except -1:
-        """The argument tuple: a value with identity, but never deferred."""
-        cdef PyObject *o
-        cdef int64_t entry = -1
-        if type(args) is not tuple:
-            args = tuple(args)
-        o = <PyObject *> args
-        if PyTuple_GET_SIZE(args) and (
-                PYRAY_REFCNT(o) > 2 or self.memo_all or self.postorder != 0):
-            entry = pr_memo_get(&self.memo, o, NULL)
-            if entry >= 0 and (self.memo.entries[entry].column != NULL
-                               or self.memo.entries[entry].row == -1):
-                return self.put_index(PR_REF, self.number_of(entry), slot)
-            if entry < 0:
-                entry = self.new_entry(o)
-        self.enter()
-        self.put_tuple(o, slot, entry, False)
-        self.depth -= 1
-        return 0
-
-    cdef int put_state(self, object state, PrSlot *slot, Py_ssize_t own) except -1:
-        """A state is held by its reduce value and by us; a third reference makes it shared."""
-        cdef PyObject *o = <PyObject *> state
-        if PyDict_CheckExact(state) or PyTuple_CheckExact(state):
-            return self.put_object(o, slot, own)
-        return self.put(o, slot)
-
-    cdef TypeInfo info_of(self, PyObject *o):
-        cls = type(<object> o)
-        cdef TypeInfo info = self.infos.get(cls)
-        if info is None:
-            info = TypeInfo()
-            info.reducer = reduction.reducer_for(cls)
-            info.runs_user_code = info.reducer is not None and runs_user_code(cls, info.reducer)
-            self.infos[cls] = info
-        if info.reducer is reduction.reduce_by_cloudpickle:
-            self.begin_message()
-        return info
-
-    cdef int begin_message(self) except -1:
-        if not self.in_message:
-            reduction.begin_message()
-            self.in_message = True
-        return 0
-
-    cdef int32_t global_of(self, object o) except -2:
-        """Index of a function or class that can be imported by name; -1 for all else."""
-        known = self.global_indices.get(<size_t> <PyObject *> o)
-        if known is not None:
-            return known
-        cdef int32_t g = -1
-        if is_type(<PyObject *> o) or is_function(<PyObject *> o):
-            self.begin_message()
-            name = reduction.reduce(o, self.context)
-            if type(name) is str:
-                return self.add_global(o, name)
-        self.pinned.append(o)
-        self.global_indices[<size_t> <PyObject *> o] = g
-        return g
-
-    cdef int32_t add_global(self, object o, object name) except -2:
-        """Index of the global that a reduction named."""
-        known = self.global_indices.get(<size_t> <PyObject *> o)
-        if known is not None and known >= 0:
-            return known
-        cdef int32_t g = <int32_t> self.b.n_globals
-        cdef bytes text
-        for part in reduction.global_name(o, name):
-            text = (<str?> part).encode()
-            check(pr_bytes_reserve(&self.b.globals, len(text) + 10))
-            pr_bytes_varint(&self.b.globals, len(text))
-            pr_bytes_append(&self.b.globals, PyBytes_AS_STRING(text), len(text))
-        self.b.n_globals += 1
-        self.pinned.append(o)
-        self.global_indices[<size_t> <PyObject *> o] = g
-        return g
-
-    cdef int require_memo(self) except -1:
-        """User code is about to run, and may show us any object again."""
-        if not self.memo_all:
-            if self.b.n_columns:
-                raise Restart
-            self.memo_all = True
-        return 0
-
-    # -- columns and the memo ------------------------------------------------------------------
-
-    cdef PrColumn *column(self, PrSlot *slot, int kind, int sub, uint32_t extra, uint32_t n_slots,
-                          bint may_defer) except? NULL:
-        """The slot's column of that key, made if need be; NULL without an exception: defer."""
-        cdef PrColumn *c = pr_find(slot, kind, sub, extra)
-        if c == NULL:
-            if may_defer and self.b.n_columns >= PR_MAX_COLUMNS and slot != &self.b.root:
-                return NULL
-            c = pr_add(&self.b, slot, kind, sub, extra, n_slots)
-            if c == NULL:
-                no_memory()
+cdef inline PrColumn *scalar_column(Encoder e, PrSlot *slot, int kind) except NULL:
+    cdef PrColumn *c = slot.column
+    if c != NULL and c.kind == kind:
         return c
+    return column(e, slot, kind, 0, 0, 0, False)
 
-    cdef int defer(self, PyObject *o, object rv, PrSlot *slot, int64_t entry) except -1:
-        """The slot refers to an object that will be put into the root's slot later."""
-        if entry < 0:
-            entry = self.new_entry(o)
-        self.memo.entries[entry].row = -1
-        self.queue.append((<object> o, rv, self.depth - 1))
-        return self.put_index(PR_REF, self.number_of(entry), slot)
 
-    cdef int64_t new_entry(self, PyObject *o) except -1:
-        cdef int64_t entry = pr_memo_add(&self.memo, o, NULL)
-        if entry < 0:
-            no_memory()
-        Py_INCREF(<object> o)
-        return entry
+cdef inline int put_int(Encoder e, PyObject *o, PrSlot *slot) except -1:
+    cdef int64_t value
+    if not pyray_int64(o, &value):
+        return put_bigint(e, o, slot)
+    return check(pr_int_row(slot, scalar_column(e, slot, PR_INT64), value))
 
-    cdef int remember(self, int64_t entry, PrColumn *c, int64_t row) except -1:
-        """The object's row is known (no entry: nobody will ask)."""
-        cdef PrMemoEntry *e
-        if entry >= 0:
-            e = &self.memo.entries[entry]
-            e.column = c
-            e.row = row
-            if e.number >= 0:
-                self.memo_row(c, row, e.number)
-        return 0
 
-    cdef int finish(self, int64_t entry, PrColumn *c, int64_t row) except -1:
-        """As remember, for what exists only when complete and may have been completed inside."""
-        if entry < 0 or self.memo.entries[entry].column == NULL:
-            return self.remember(entry, c, row)
-        return self.memo_row(c, row, self.number_of(entry))
+cdef int put_bigint(Encoder e, PyObject *o, PrSlot *slot) except -1:
+    cdef int64_t size = pyray_int_size(o)
+    cdef PrColumn *c = column(e, slot, PR_BIGINT, 0, 0, 0, False)
+    check(pr_row(slot, c))
+    check(pr_bytes_reserve(&c.b, size))
+    pyray_int_bytes(o, c.b.data + c.b.size, size)
+    c.b.size += size
+    return check(pr_end(c, c.b.size))
 
-    cdef int32_t number_of(self, int64_t entry) except -1:
-        cdef PrMemoEntry *e = &self.memo.entries[entry]
-        if e.number < 0:
-            e.number = self.b.n_numbers
-            self.b.n_numbers += 1
-            if e.column != NULL:
-                self.memo_row(<PrColumn *> e.column, e.row, e.number)
-        return e.number
 
-    cdef int memo_row(self, PrColumn *c, int64_t row, int32_t number) except -1:
-        cdef PrMemoRow m
-        memset(&m, 0, sizeof(m))
-        m.column = c
-        m.row = row
-        m.number = number
-        return check(pr_bytes_append(&self.b.memo, &m, sizeof(m)))
+cdef int put_index(Encoder e, int kind, int64_t index, PrSlot *slot) except -1:
+    cdef PrColumn *c = column(e, slot, kind, 0, 0, 0, False)
+    if index > INT32_MAX:
+        raise OverflowError("more than 2**31 - 1 shared objects, globals or buffers in a message")
+    return check(pr_index_row(slot, c, <int32_t> index))
 
-    # -- where we are, for errors --------------------------------------------------------------
+# -- strings: format.md, section 7.4 -------------------------------------------------------
 
-    cdef int enter(self) except -1:
-        cdef PathStep *path
-        self.depth += 1
-        if self.depth >= self.path_capacity:
-            path = <PathStep *> realloc(self.path, (self.depth * 2 + 64) * sizeof(PathStep))
-            if path == NULL:
+
+cdef inline int put_str(Encoder e, PyObject *o, PrSlot *slot) except -1:
+    cdef PrColumn *c = slot.column
+    if not PyUnicode_IS_COMPACT_ASCII(o):
+        PyUnicode_READY(<object> o)
+        if PyUnicode_KIND(o) != 1 and has_surrogates(o):
+            return put_surrogates(e, o, slot)
+    if c == NULL or c.kind != PR_UTF8:
+        c = column(e, slot, PR_UTF8, 0, 0, 0, False)
+    return put_str_value(e, o, slot, c)
+
+
+cdef inline int put_str_value(Encoder e, PyObject *o, PrSlot *slot, PrColumn *c) except -1:
+    """A str without surrogates into the UTF8 column of its slot."""
+    cdef int64_t entry
+    if PyUnicode_GET_LENGTH(o) <= 1 or (
+            PYRAY_REFCNT(o) == 1 and not e.memo_all and e.postorder == 0):
+        return put_text(e, o, slot, c)
+    entry = pr_memo_get(&e.memo, o, NULL)
+    if entry >= 0:
+        return put_met_str(e, o, entry, slot, c)
+    entry = new_entry(e, o)
+    e.memo.entries[entry].column = c
+    e.memo.entries[entry].row = c.rows
+    return put_text(e, o, slot, c)
+
+
+cdef inline int put_text(Encoder e, PyObject *o, PrSlot *slot, PrColumn *c) except -1:
+    """Append a value, and an index if the column has indices."""
+    cdef Py_ssize_t n = PyUnicode_GET_LENGTH(o)
+    cdef int width
+    check(pr_row(slot, c))
+    if c.repeated:
+        check(pr_bytes_push32(&c.c, <int32_t> c.rows))
+    if PyUnicode_IS_COMPACT_ASCII(o):
+        check(pr_bytes_append(&c.b, PyUnicode_DATA(o), n))
+    else:
+        width = PyUnicode_KIND(o)
+        check(pr_bytes_reserve(&c.b, (2 if width == 1 else 3 if width == 2 else 4) * n))
+        c.b.size += pr_utf8_encode(c.b.data + c.b.size, PyUnicode_DATA(o), n, width, 0)
+    return check(pr_end(c, c.b.size))
+
+
+cdef int put_met_str(Encoder e, PyObject *o, int64_t entry, PrSlot *slot, PrColumn *c) except -1:
+    cdef int64_t home, row
+    cdef int32_t number
+    if e.memo.entries[entry].column == c:
+        row = e.memo.entries[entry].row
+    else:
+        home = pr_memo_get(&e.homes, o, c)
+        if home < 0:
+            home = pr_memo_add(&e.homes, o, c)
+            if home < 0:
                 no_memory()
-            self.path = path
-            self.path_capacity = self.depth * 2 + 64
-        self.path[self.depth].kind = SILENT
-        if self.depth > self.depth_limit:
-            raise RecursionError("maximum recursion depth exceeded while serializing an object")
+            e.homes.entries[home].row = c.rows
+            number = number_of(e, entry)
+            memo_row(e, c, c.rows, number)
+            return put_text(e, o, slot, c)
+        row = e.homes.entries[home].row
+    check(pr_make_repeated(c))
+    check(pr_row(slot, c))
+    return check(pr_bytes_push32(&c.c, <int32_t> row))
+
+
+cdef int put_surrogates(Encoder e, PyObject *o, PrSlot *slot) except -1:
+    cdef int64_t entry = pr_memo_get(&e.memo, o, NULL)
+    cdef Py_ssize_t n = PyUnicode_GET_LENGTH(o)
+    cdef PrColumn *c
+    if entry >= 0:
+        return put_index(e, PR_REF, number_of(e, entry), slot)
+    c = column(e, slot, PR_SURROGATES, 0, 0, 0, False)
+    if n > 1:
+        remember(e, new_entry(e, o), c, c.rows)
+    check(pr_row(slot, c))
+    check(pr_bytes_reserve(&c.b, 4 * n))
+    c.b.size += pr_utf8_encode(c.b.data + c.b.size, PyUnicode_DATA(o), n, PyUnicode_KIND(o), 1)
+    return check(pr_end(c, c.b.size))
+
+# -- objects with identity -----------------------------------------------------------------
+
+
+cdef int put_object(Encoder e, PyObject *o, PrSlot *slot, Py_ssize_t own) except -1:
+    """`own` references to `o` are its container's and ours; others make it shared."""
+    cdef int64_t entry = -1
+    cdef double number[2]
+    cdef PrColumn *c
+    cdef bint shared
+    if PyComplex_CheckExact(<object> o):
+        number[0] = PyComplex_RealAsDouble(<object> o)
+        number[1] = PyComplex_ImagAsDouble(<object> o)
+        c = scalar_column(e, slot, PR_COMPLEX128)
+        check(pr_row(slot, c))
+        c.rows += 1
+        return check(pr_bytes_append(&c.a, number, 16))
+    shared = PYRAY_REFCNT(o) > own or e.memo_all or e.postorder != 0
+    if shared:
+        if PyTuple_CheckExact(<object> o) and PyTuple_GET_SIZE(<object> o) == 0:
+            return put_tuple(e, o, slot, -1, False)
+        if PyBytes_CheckExact(<object> o) and PyBytes_GET_SIZE(<object> o) == 0:
+            return put_bytes(e, o, slot, -1)
+        entry = pr_memo_get(&e.memo, o, NULL)
+        if entry >= 0 and (e.memo.entries[entry].column != NULL
+                           or e.memo.entries[entry].row == -1):
+            return put_index(e, PR_REF, number_of(e, entry), slot)
+    enter(e)
+    Py_INCREF(<object> o)
+    if (<Dispatch> dispatch)(e, o, slot, entry, shared):
+        note_failure(e, o)
+        Py_DECREF(<object> o)
+        return -1
+    Py_DECREF(<object> o)
+    e.depth -= 1
+    return 0
+
+
+cdef int put_data(Encoder e, int kind, PyObject *o, const void *data, Py_ssize_t size,
+                  PrSlot *slot, int64_t entry) except -1:
+    cdef PrColumn *c = column(e, slot, kind, 0, 0, 0, False)
+    remember(e, entry, c, c.rows)
+    return check(pr_data_row(slot, c, data, size))
+
+
+cdef int put_bytes(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except -1:
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(<object> o)
+    cdef const char *data = PyBytes_AS_STRING(<object> o)
+    cdef PrColumn *c
+    if size < PR_OUT_OF_LINE:
+        return put_data(e, PR_BYTES, o, data, size, slot, entry)
+    c = column(e, slot, PR_BYTES_BUFFER, 0, 0, 0, False)
+    remember(e, entry, c, c.rows)
+    return put_index(e, PR_BYTES_BUFFER, pin(e, <object> o, data, size), slot)
+
+
+cdef int put_bytearray(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except -1:
+    cdef Py_ssize_t size = PyByteArray_GET_SIZE(<object> o)
+    cdef PrColumn *c
+    if size < PR_OUT_OF_LINE:
+        return put_data(e, PR_BYTEARRAY, o, PyByteArray_AS_STRING(<object> o), size, slot,
+                             entry)
+    c = column(e, slot, PR_BYTEARRAY_BUFFER, 0, 0, 0, False)
+    remember(e, entry, c, c.rows)
+    # A memoryview, so that the bytearray cannot be resized before it is written.
+    return put_index(e, PR_BYTEARRAY_BUFFER,
+                          pin(e, memoryview(<object> o), PyByteArray_AS_STRING(<object> o),
+                                   size), slot)
+
+
+cdef int put_pickle_buffer(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except -1:
+    cdef const Py_buffer *view = PyPickleBuffer_GetBuffer(<object> o)
+    cdef int kind = PR_BUFFER if view.readonly else PR_BUFFER_WRITABLE
+    cdef int64_t index
+    cdef PrColumn *c
+    if not PyBuffer_IsContiguous(view, b"A"):
+        raise PicklingError(
+            "PickleBuffer can not be pickled when pointing to a non-contiguous buffer")
+    e.calls += e.buffer_callback is not None
+    if e.buffer_callback is not None and not e.buffer_callback(<object> o):
+        e.n_out_of_band += 1
+        index = -e.n_out_of_band
+    else:
+        index = pin(e, <object> o, view.buf, view.len)
+    c = column(e, slot, kind, 0, 0, 0, False)
+    remember(e, entry, c, c.rows)
+    return put_index(e, kind, index, slot)
+
+
+cdef int put_ndarray(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except -1:
+    """1 if the array has a tensor's dtype, else 0 and nothing done."""
+    cdef PyrayArray a
+    cdef int64_t index
+    cdef PrBuilder *b = &e.b
+    cdef PrColumn *c
+    cdef object owner
+    if not ndarray_api.describe(o, &a):
         return 0
-
-    cdef int step(self, int kind, Py_ssize_t index, PyObject *key) except -1:
-        cdef PathStep *p = &self.path[self.depth]
-        p.kind = kind
-        p.index = index
-        p.key = key
-        return 0
-
-    cdef int note_failure(self, PyObject *o) except -1:
-        """The innermost object an exception comes through is the one to name; keeps the exception.
-
-        Here and not at the top, because keys on the path may belong to temporary states."""
-        cdef PyObject *kind
-        cdef PyObject *value
-        cdef PyObject *traceback
-        if self.culprit is None:
-            PyErr_Fetch(&kind, &value, &traceback)
-            self.culprit = type(<object> o)
-            self.culprit_path = "?"
-            try:
-                self.culprit_path = path_text(self)
-            except Exception:  # a key's repr failed: the path is not worth an error of its own
-                pass
-            PyErr_Restore(kind, value, traceback)
-        return 0
+    owner = <object> a.owner
+    Py_DECREF(owner)
+    e.calls += e.buffer_callback is not None
+    if e.buffer_callback is not None and not e.buffer_callback(pickle_buffer(owner)):
+        e.n_out_of_band += 1
+        index = -e.n_out_of_band
+    else:
+        index = pin(e, owner, a.data, a.nbytes)
+    if b.n_tensors == 0:
+        check(pr_bytes_push32(&b.tensor_shape_offsets, 0))
+    check(pr_bytes_push32(&b.tensor_buffer, <int32_t> index))
+    check(pr_bytes_push32(&b.tensor_dtype, dtype_index(e, <object> a.dtype)))
+    check(pr_bytes_push8(&b.tensor_order, <uint8_t> a.order))
+    check(pr_bytes_append(&b.tensor_shapes, a.shape, 8 * a.ndim))
+    check(pr_bytes_push32(&b.tensor_shape_offsets, <int32_t> (b.tensor_shapes.size // 8)))
+    b.n_tensors += 1
+    c = column(e, slot, PR_NDARRAY, 0, 0, 0, False)
+    remember(e, entry, c, c.rows)
+    put_index(e, PR_NDARRAY, b.n_tensors - 1, slot)
+    return 1
 
 
-cdef int dispatch(Encoder self, PyObject *o, PrSlot *slot, int64_t entry, bint shared) except -1:
+cdef int64_t pin(Encoder e, object owner, const void *data, int64_t size) except -1:
+    """A buffer of the message, not copied: its index."""
+    cdef PrBlob blob
+    blob.data = data
+    blob.size = size
+    e.pinned.append(owner)
+    check(pr_bytes_append(&e.b.blobs, &blob, sizeof(PrBlob)))
+    return <int64_t> (e.b.blobs.size // sizeof(PrBlob)) - 1
+
+
+cdef int dispatch(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, bint shared) except -1:
     # An object that has an entry but no row is being encoded: format.md, 7.4 and 7.6.
     cdef bint may_defer = entry < 0
     if shared and entry < 0:
         if is_type(o) or is_function(o):
-            return self.put_by_reducer(o, slot, -1)
-        entry = self.new_entry(o)
+            return put_by_reducer(e, o, slot, -1)
+        entry = new_entry(e, o)
     if PyDict_CheckExact(<object> o):
-        return self.put_dict(o, slot, entry)
+        return put_dict(e, o, slot, entry)
     if PyList_CheckExact(<object> o):
-        return self.put_list(o, slot, entry, True)
+        return put_list(e, o, slot, entry, True)
     if PyTuple_CheckExact(<object> o):
-        return self.put_tuple(o, slot, entry, may_defer)
+        return put_tuple(e, o, slot, entry, may_defer)
     if PyBytes_CheckExact(<object> o):
-        return self.put_bytes(o, slot, entry)
+        return put_bytes(e, o, slot, entry)
     if PyAnySet_CheckExact(o):
-        return self.put_set(o, slot, entry,
+        return put_set(e, o, slot, entry,
                             PR_FROZENSET if PyFrozenSet_CheckExact(o) else PR_SET, may_defer)
     if PyByteArray_CheckExact(<object> o):
-        return self.put_bytearray(o, slot, entry)
+        return put_bytearray(e, o, slot, entry)
     if PyPickleBuffer_Check(o):
-        return self.put_pickle_buffer(o, slot, entry)
-    if is_ndarray(o) and self.put_ndarray(o, slot, entry):
+        return put_pickle_buffer(e, o, slot, entry)
+    if is_ndarray(o) and put_ndarray(e, o, slot, entry):
         return 0
-    return self.put_by_reducer(o, slot, entry)
+    return put_by_reducer(e, o, slot, entry)
 
 
 cdef inline bint is_ndarray(PyObject *o):
@@ -1169,91 +545,28 @@ cdef int32_t dtype_index(Encoder e, object dtype) except -1:
     return index
 
 
-# Methods through which an object's reduction can run code of its own.
-_HOOKS = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs__", "__getnewargs_ex__",
-          "__getattribute__", "__getattr__")
-# Their reductions return what the object holds, nothing that only they can reach.
-_TRUSTED = frozenset(sys.stdlib_module_names) | {
-    "numpy", "pandas", "scipy", "torch", "pyarrow", "polars", "pyray"}
-
-
-def runs_user_code(cls, reducer):
-    """Whether reducing an instance runs code that might show us an object a second time."""
-    if reducer is not reduction.reduce_ex:
-        return str(getattr(reducer, "__module__", None)).partition(".")[0] not in _TRUSTED
-    for name in _HOOKS:
-        hook = getattr(cls, name, None)
-        if type(hook) is FunctionType and hook.__module__.partition(".")[0] not in _TRUSTED:
-            return True
-    return False
-
-
 cdef int walk(Encoder e, object o) except -1:
     """The object into row 0 of the root, then what had to be deferred, in order."""
     cdef PyObject *p = <PyObject *> o
     cdef int64_t entry
     cdef Py_ssize_t i = 0
-    e.enter()  # so that there is a path
+    enter(e)  # so that there is a path
     if (PyUnicode_CheckExact(o) or PyLong_CheckExact(o) or PyFloat_CheckExact(o)
             or o is None or o is True or o is False):
-        return e.put(p, &e.b.root)
-    e.put_object(p, &e.b.root, 0)
+        return put(e, p, &e.b.root)
+    put_object(e, p, &e.b.root, 0)
     while i < len(e.queue):
         deferred, rv, e.depth = e.queue[i]
         p = <PyObject *> deferred
         entry = pr_memo_get(&e.memo, p, NULL)
         e.memo.entries[entry].row = 0
-        e.enter()
+        enter(e)
         if rv is None:
             dispatch(e, p, &e.b.root, entry, True)
         else:
-            e.put_reduced(p, rv, &e.b.root, entry)
+            put_reduced(e, p, rv, &e.b.root, entry)
         i += 1
     return 0
-
-
-cdef object path_text(Encoder e):
-    """The path to the object that is being encoded, like obj.workers[2].lock."""
-    cdef Py_ssize_t i
-    cdef bint attribute = False
-    cdef PathStep *p
-    text = "obj"
-    for i in range(1, e.depth):
-        p = &e.path[i]
-        key = <object> p.key if p.key != NULL else None
-        if p.kind == VALUE and attribute and type(key) is str and key.isidentifier():
-            text += "." + key
-        elif p.kind == VALUE:
-            text += f"[{key!r:.80}]"
-        elif p.kind == KEY:
-            text += f".<key {key!r:.80}>"
-        elif p.kind == ITEM:
-            text += f"[{p.index}]"
-        elif p.kind == MEMBER:
-            text += ".<member>"
-        elif p.kind == FUNCTION:
-            text += ".<function>"
-        elif p.kind == ARGUMENT:
-            text += ".<arguments>"
-        elif p.kind == SETTER:
-            text += ".<state setter>"
-        attribute = p.kind == STATE or (attribute and p.kind in (ITEM, SILENT))
-    return text
-
-
-cdef object located(object error, Encoder e):
-    """The exception with the path to what cannot be serialized; its class stays."""
-    culprit, path = e.culprit, e.culprit_path
-    e.culprit = e.culprit_path = None
-    if culprit is None:
-        return error
-    if type(error) is TypeError or type(error) is PicklingError:
-        module = "" if culprit.__module__ == "builtins" else culprit.__module__ + "."
-        return type(error)(
-            f"cannot serialize '{module}{culprit.__qualname__}' at {path}: {error}")
-    if hasattr(error, "add_note") and not isinstance(error, (RecursionError, MemoryError)):
-        error.add_note(f"while serializing {path}")
-    return error
 
 
 cdef Encoder acquire(object context, object buffer_callback):

@@ -1,0 +1,277 @@
+# Reductions: what an object without a column of its own is made of. Part of _encoder.pyx;
+# docs/format.md, 7.5.
+
+# Methods through which an object's reduction can run code of its own.
+_HOOKS = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs__", "__getnewargs_ex__",
+          "__getattribute__", "__getattr__")
+# Their reductions return what the object holds, nothing that only they can reach.
+_TRUSTED = frozenset(sys.stdlib_module_names) | {
+    "numpy", "pandas", "scipy", "torch", "pyarrow", "polars", "pyray"}
+
+
+def runs_user_code(cls, reducer):
+    """Whether reducing an instance runs code that might show us an object a second time."""
+    if reducer is not reduction.reduce_ex:
+        return str(getattr(reducer, "__module__", None)).partition(".")[0] not in _TRUSTED
+    for name in _HOOKS:
+        hook = getattr(cls, name, None)
+        if type(hook) is FunctionType and hook.__module__.partition(".")[0] not in _TRUSTED:
+            return True
+    return False
+
+
+cdef int put_by_reducer(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except -1:
+    cdef TypeInfo info
+    cdef object rv = NotImplemented
+    cdef int32_t g
+    e.calls += 1
+    if e.global_indices and (is_type(o) or is_function(o)):
+        known = e.global_indices.get(<size_t> o)
+        if known is not None and known >= 0:
+            return put_index(e, PR_GLOBAL, known, slot)
+    if e.context is not None:
+        rv = e.context.reduce(<object> o)
+        if rv is not NotImplemented:
+            require_memo(e)
+    if rv is NotImplemented:
+        info = info_of(e, o)
+        if info.reducer is None:
+            return put_plain(e, o, info, slot, entry)
+        if info.runs_user_code:
+            require_memo(e)
+        rv = info.reducer(<object> o)
+    if type(rv) is str:
+        g = add_global(e, <object> o, rv)
+        return put_index(e, PR_GLOBAL, g, slot)
+    if entry < 0 and (is_type(o) or is_function(o)):
+        entry = pr_memo_get(&e.memo, o, NULL)
+        if entry < 0:
+            entry = new_entry(e, o)
+    return put_reduced(e, o, rv, slot, entry)
+
+
+cdef int put_plain(Encoder e, PyObject *o, TypeInfo info, PrSlot *slot, int64_t entry) except -1:
+    """An instance that object.__reduce_ex__ would reduce to its class and its __dict__."""
+    cdef PyObject *held = pyray_instance_dict(o)
+    cdef object state = None
+    if held != NULL:
+        state = <object> held
+        Py_DECREF(state)
+        if not PyDict_GET_SIZE(held) and not PYRAY_EMPTY_DICT_IS_STATE:
+            state = None
+    cls = type(<object> o)
+    if info.global_index is None:
+        info.global_index = global_of(e, cls)
+    if info.global_index < 0:
+        return put_reduce(e, o, newobj, (cls,), state, None, None, None, slot, entry)
+    return put_instance(e, o, cls, info.global_index, state, slot, entry, 2)
+
+
+cdef int put_instance(Encoder e, PyObject *o, object cls, int32_t g, object state, PrSlot *slot,
+                      int64_t entry, Py_ssize_t own) except -1:
+    cdef PrColumn *c = pr_find(slot, PR_INSTANCE, 0, <uint32_t> g)
+    if c == NULL:
+        if pr_count_members(slot) >= PR_MAX_CALLABLES:
+            return put_reduce(e, o, newobj, (cls,), state, None, None, None, slot, entry)
+        c = column(e, slot, PR_INSTANCE, 0, <uint32_t> g, 1, True)
+        if c == NULL:
+            return defer(e, o, (newobj, (cls,), state), slot, entry)
+    remember(e, entry, c, c.rows)
+    check(pr_row(slot, c))
+    c.rows += 1
+    if state is None:
+        put_scalar(e, Py_None, &c.slots[0])
+        return 0
+    step(e, STATE, 0, NULL)
+    return put_state(e, state, &c.slots[0], own)
+
+
+cdef int put_reduced(Encoder e, PyObject *o, object rv, PrSlot *slot, int64_t entry) except -1:
+    cdef int32_t g
+    func, args, state, listitems, dictitems, setter = reduction.check_reduce_value(<object> o, rv)
+    if (func is newobj and len(args) == 1 and listitems is None and dictitems is None
+            and setter is None):
+        g = global_of(e, args[0])
+        if g >= 0:
+            return put_instance(e, o, args[0], g, state, slot, entry, 2)
+    return put_reduce(e, o, func, args, state, listitems, dictitems, setter, slot, entry)
+
+
+cdef int put_reduce(Encoder e, PyObject *o, object func, object args, object state,
+                    object listitems, object dictitems, object setter, PrSlot *slot,
+                    int64_t entry) except -1:
+    cdef int parts = PR_PART_ARGUMENTS
+    cdef int64_t row
+    cdef int32_t g = global_of(e, func)
+    cdef PrColumn *c
+    if listitems is not None:
+        parts |= PR_PART_LIST_ITEMS
+    if dictitems is not None:
+        parts |= PR_PART_DICT_ITEMS
+    if state is not None:
+        parts |= PR_PART_STATE
+        if setter is not None:
+            parts |= PR_PART_SETTER
+    if g >= 0 and pr_count_members(slot) >= PR_MAX_CALLABLES and (
+            pr_find(slot, PR_REDUCE, parts, <uint32_t> g + 1) == NULL):
+        g = -1
+    if g < 0:
+        parts |= PR_PART_FUNCTION
+    c = column(e, slot, PR_REDUCE, parts, <uint32_t> (g + 1), bit_count(parts), True)
+    if c == NULL:
+        return defer(e, o, (func, args, state, listitems, dictitems, setter), slot, entry)
+    check(pr_row(slot, c))
+    row = c.rows
+    c.rows += 1
+    return put_reduce_parts(e, c, parts, func, args, state, listitems, dictitems, setter,
+                                 entry, row)
+
+
+cdef int put_reduce_parts(Encoder e, PrColumn *c, int parts, object func, object args, object state,
+                          object listitems, object dictitems, object setter, int64_t entry,
+                          int64_t row) except -1:
+    cdef PrSlot *child = c.slots
+    cdef list items
+    e.postorder += entry >= 0
+    if parts & PR_PART_FUNCTION:
+        step(e, FUNCTION, 0, NULL)
+        put(e, <PyObject *> func, child)
+        child += 1
+    step(e, ARGUMENT, 0, NULL)
+    put_arguments(e, args, child)
+    child += 1
+    e.postorder -= entry >= 0
+    if entry >= 0:
+        finish(e, entry, c, row)
+    step(e, SILENT, 0, NULL)
+    if listitems is not None:
+        items = list(listitems)
+        enter(e)
+        put_list(e, <PyObject *> items, child, -1, False)
+        e.depth -= 1
+        child += 1
+    if dictitems is not None:
+        enter(e)
+        put_dict_items(e, dictitems, child)
+        e.depth -= 1
+        child += 1
+    if state is not None:
+        step(e, STATE, 0, NULL)
+        put_state(e, state, child, 2)
+        child += 1
+    if parts & PR_PART_SETTER:
+        step(e, SETTER, 0, NULL)
+        put(e, <PyObject *> setter, child)
+    return 0
+
+
+cdef int put_dict_items(Encoder e, object items, PrSlot *slot) except -1:
+    """(key, value) pairs as a DICT row without identity."""
+    cdef list pairs = list(items)
+    cdef PrColumn *c = column(e, slot, PR_DICT, 0, 0, 2, False)
+    for pair in pairs:
+        if type(pair) is not tuple or len(pair) != 2:
+            raise PicklingError("dict items iterator must return 2-tuples")
+    check(pr_list_row(slot, c, len(pairs)))
+    if len(pairs) >= 2:
+        note_pair(e, &c.slots[0], <PyObject *> pairs[0][0], <PyObject *> pairs[1][0])
+        note_pair(e, &c.slots[1], <PyObject *> pairs[0][1], <PyObject *> pairs[1][1])
+    for pair in pairs:
+        key, value = pair
+        step(e, KEY, 0, <PyObject *> key)
+        put(e, <PyObject *> key, &c.slots[0])
+        step(e, VALUE, 0, <PyObject *> key)
+        put(e, <PyObject *> value, &c.slots[1])
+    return 0
+
+
+cdef int put_arguments(Encoder e, object args, PrSlot *slot) except -1:
+    """The argument tuple: a value with identity, but never deferred."""
+    cdef PyObject *o
+    cdef int64_t entry = -1
+    if type(args) is not tuple:
+        args = tuple(args)
+    o = <PyObject *> args
+    if PyTuple_GET_SIZE(args) and (
+            PYRAY_REFCNT(o) > 2 or e.memo_all or e.postorder != 0):
+        entry = pr_memo_get(&e.memo, o, NULL)
+        if entry >= 0 and (e.memo.entries[entry].column != NULL
+                           or e.memo.entries[entry].row == -1):
+            return put_index(e, PR_REF, number_of(e, entry), slot)
+        if entry < 0:
+            entry = new_entry(e, o)
+    enter(e)
+    put_tuple(e, o, slot, entry, False)
+    e.depth -= 1
+    return 0
+
+
+cdef int put_state(Encoder e, object state, PrSlot *slot, Py_ssize_t own) except -1:
+    """A state is held by its reduce value and by us; a third reference makes it shared."""
+    cdef PyObject *o = <PyObject *> state
+    if PyDict_CheckExact(state) or PyTuple_CheckExact(state):
+        return put_object(e, o, slot, own)
+    return put(e, o, slot)
+
+
+cdef TypeInfo info_of(Encoder e, PyObject *o):
+    cls = type(<object> o)
+    cdef TypeInfo info = e.infos.get(cls)
+    if info is None:
+        info = TypeInfo()
+        info.reducer = reduction.reducer_for(cls)
+        info.runs_user_code = info.reducer is not None and runs_user_code(cls, info.reducer)
+        e.infos[cls] = info
+    if info.reducer is reduction.reduce_by_cloudpickle:
+        begin_message(e)
+    return info
+
+
+cdef int begin_message(Encoder e) except -1:
+    if not e.in_message:
+        reduction.begin_message()
+        e.in_message = True
+    return 0
+
+
+cdef int32_t global_of(Encoder e, object o) except -2:
+    """Index of a function or class that can be imported by name; -1 for all else."""
+    known = e.global_indices.get(<size_t> <PyObject *> o)
+    if known is not None:
+        return known
+    cdef int32_t g = -1
+    if is_type(<PyObject *> o) or is_function(<PyObject *> o):
+        begin_message(e)
+        name = reduction.reduce(o, e.context)
+        if type(name) is str:
+            return add_global(e, o, name)
+    e.pinned.append(o)
+    e.global_indices[<size_t> <PyObject *> o] = g
+    return g
+
+
+cdef int32_t add_global(Encoder e, object o, object name) except -2:
+    """Index of the global that a reduction named."""
+    known = e.global_indices.get(<size_t> <PyObject *> o)
+    if known is not None and known >= 0:
+        return known
+    cdef int32_t g = <int32_t> e.b.n_globals
+    cdef bytes text
+    for part in reduction.global_name(o, name):
+        text = (<str?> part).encode()
+        check(pr_bytes_reserve(&e.b.globals, len(text) + 10))
+        pr_bytes_varint(&e.b.globals, len(text))
+        pr_bytes_append(&e.b.globals, PyBytes_AS_STRING(text), len(text))
+    e.b.n_globals += 1
+    e.pinned.append(o)
+    e.global_indices[<size_t> <PyObject *> o] = g
+    return g
+
+
+cdef int require_memo(Encoder e) except -1:
+    """User code is about to run, and may show us any object again."""
+    if not e.memo_all:
+        if e.b.n_columns:
+            raise Restart
+        e.memo_all = True
+    return 0
