@@ -81,26 +81,33 @@ static int read_text(Parser *p, PrText *text) {
 
 /* ---- columns --------------------------------------------------------------------------------- */
 
-/* The next column, `count` values of `width` bytes each. */
-static int take(Parser *p, uint64_t count, uint64_t width, const void *column) {
+/* The next column, `count` values of `width` bytes each; NULL if it does not fit. */
+static const void *take(Parser *p, uint64_t count, uint64_t width) {
     uint64_t left = p->m->size - p->position;
-    if (count > left / width) return fail(p->m, "a column does not fit into the message");
-    *(const uint8_t **)column = p->m->base + p->position;
+    if (count > left / width) {
+        fail(p->m, "a column does not fit into the message");
+        return NULL;
+    }
+    const uint8_t *column = p->m->base + p->position;
     p->position = align_up(p->position + count * width, 8);
-    return 0;
+    return column;
+}
+
+static int take_values(Parser *p, PrNode *node, uint64_t width) {
+    return (node->a = take(p, (uint64_t)node->rows, width)) == NULL ? -1 : 0;
 }
 
 static int take_bits(Parser *p, PrNode *node) {
-    return take(p, ((uint64_t)node->rows + 7) / 8, 1, &node->a);
+    return (node->a = take(p, ((uint64_t)node->rows + 7) / 8, 1)) == NULL ? -1 : 0;
 }
 
 static int take_offsets(Parser *p, PrNode *node) {
-    return take(p, (uint64_t)node->rows + 1, node->large ? 8 : 4, &node->a);
+    return (node->a = take(p, (uint64_t)node->rows + 1, node->large ? 8 : 4)) == NULL ? -1 : 0;
 }
 
 static int take_binary(Parser *p, PrNode *node) {
     if (read_number(p, &node->data_size) < 0 || take_offsets(p, node) < 0) return -1;
-    return take(p, node->data_size, 1, &node->b);
+    return (node->b = take(p, node->data_size, 1)) == NULL ? -1 : 0;
 }
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
@@ -164,8 +171,8 @@ static int parse_union(Parser *p, PrNode *node) {
     uint64_t members;
     if (read_number(p, &members) < 0) return -1;
     if (members > MAX_UNION_MEMBERS) return fail(p->m, "a union has too many members");
-    if (take(p, (uint64_t)node->rows, 1, &node->a) < 0) return -1;
-    if (take(p, (uint64_t)node->rows, node->large ? 8 : 4, &node->b) < 0) return -1;
+    if (take_values(p, node, 1) < 0) return -1;
+    if ((node->b = take(p, (uint64_t)node->rows, node->large ? 8 : 4)) == NULL) return -1;
     return give_children(p, node, members);
 }
 
@@ -194,29 +201,28 @@ static int has_offsets(int kind) {
 
 /* The columns, the children and the rest of the description of one node. */
 static int parse_columns(Parser *p, PrNode *node) {
-    uint64_t rows = (uint64_t)node->rows;
     switch (node->kind) {
     case PR_NULL:
     case PR_BOOL: return take_bits(p, node);
-    case PR_INT8: return take(p, rows, 1, &node->a);
-    case PR_INT16: return take(p, rows, 2, &node->a);
+    case PR_INT8: return take_values(p, node, 1);
+    case PR_INT16: return take_values(p, node, 2);
     case PR_INT64:
-    case PR_FLOAT64: return take(p, rows, 8, &node->a);
-    case PR_COMPLEX128: return take(p, rows, 16, &node->a);
+    case PR_FLOAT64: return take_values(p, node, 8);
+    case PR_COMPLEX128: return take_values(p, node, 16);
     case PR_UTF8:
     case PR_SURROGATES:
     case PR_BYTES:
     case PR_BYTEARRAY:
     case PR_BIGINT: return take_binary(p, node);
-    case PR_DICTIONARY: return take(p, rows, 4, &node->a) < 0 ? -1 : give_children(p, node, 1);
-    case PR_REF: p->has_refs = node->has_refs = 1; return take(p, rows, 4, &node->a);
+    case PR_DICTIONARY: return take_values(p, node, 4) < 0 ? -1 : give_children(p, node, 1);
+    case PR_REF: p->has_refs = node->has_refs = 1; return take_values(p, node, 4);
     case PR_INT32:
     case PR_GLOBAL:
     case PR_BYTES_BUFFER:
     case PR_BYTEARRAY_BUFFER:
     case PR_BUFFER:
     case PR_BUFFER_WRITABLE:
-    case PR_NDARRAY: return take(p, rows, 4, &node->a);
+    case PR_NDARRAY: return take_values(p, node, 4);
     case PR_LIST:
     case PR_TUPLE:
     case PR_SET:
@@ -348,11 +354,11 @@ static int parse_texts(Parser *p) {
 static int parse_tensors(Parser *p) {
     PrMessage *m = p->m;
     if (m->n_tensors == 0) return 0;
-    if (take(p, m->n_tensors, 4, &m->tensor_buffer) < 0) return -1;
-    if (take(p, m->n_tensors, 4, &m->tensor_dtype) < 0) return -1;
-    if (take(p, m->n_tensors, 1, &m->tensor_order) < 0) return -1;
-    if (take(p, (uint64_t)m->n_tensors + 1, 4, &m->tensor_shape_offsets) < 0) return -1;
-    return take(p, m->n_dims, 8, &m->tensor_shapes);
+    if ((m->tensor_buffer = take(p, m->n_tensors, 4)) == NULL) return -1;
+    if ((m->tensor_dtype = take(p, m->n_tensors, 4)) == NULL) return -1;
+    if ((m->tensor_order = take(p, m->n_tensors, 1)) == NULL) return -1;
+    if ((m->tensor_shape_offsets = take(p, (uint64_t)m->n_tensors + 1, 4)) == NULL) return -1;
+    return (m->tensor_shapes = take(p, m->n_dims, 8)) == NULL ? -1 : 0;
 }
 
 static int32_t load_int32(const int32_t *column, uint32_t index) {
@@ -383,9 +389,9 @@ static void assign_memo(PrMessage *m) {
 static int parse_memo(Parser *p) {
     PrMessage *m = p->m;
     if (m->n_memo == 0) return 0;
-    if (take(p, m->n_memo, 4, &m->memo_node) < 0) return -1;
-    if (take(p, m->n_memo, 8, &m->memo_row) < 0) return -1;
-    if (take(p, m->n_memo, 4, &m->memo_number) < 0) return -1;
+    if ((m->memo_node = take(p, m->n_memo, 4)) == NULL) return -1;
+    if ((m->memo_row = take(p, m->n_memo, 8)) == NULL) return -1;
+    if ((m->memo_number = take(p, m->n_memo, 4)) == NULL) return -1;
     assign_memo(m);
     return 0;
 }
@@ -393,8 +399,8 @@ static int parse_memo(Parser *p) {
 static int parse_buffers(Parser *p) {
     PrMessage *m = p->m;
     if (m->n_buffers == 0) return 0;
-    if (take(p, m->n_buffers, 8, &m->buffer_offsets) < 0) return -1;
-    return take(p, m->n_buffers, 8, &m->buffer_sizes);
+    if ((m->buffer_offsets = take(p, m->n_buffers, 8)) == NULL) return -1;
+    return (m->buffer_sizes = take(p, m->n_buffers, 8)) == NULL ? -1 : 0;
 }
 
 static int finish(Parser *p) {
@@ -458,7 +464,8 @@ static int check_entry(PrMessage *m, uint32_t i) {
     if (row < 0 || row >= m->nodes[node].rows)
         return fail(m, "the memo names a row that does not exist");
     if (number < 0 || (uint32_t)number >= m->n_memo) return fail(m, "a memo number is too large");
-    if (m->nodes[node].kind == PR_REF || m->nodes[node].kind == PR_UNION)
+    if (m->nodes[node].kind == PR_REF || m->nodes[node].kind == PR_UNION ||
+        m->nodes[node].kind == PR_DICTIONARY)
         return fail(m, "the memo names a row that is no object");
     if (i == 0) return 0;
     if (m->memo_node[i - 1] > node || (m->memo_node[i - 1] == node && m->memo_row[i - 1] >= row)) {
