@@ -32,11 +32,12 @@ __all__ = [
     "use",
 ]
 
-#: Functions of this module that messages name; they run nothing but what the reader's own context
-#: registered, so a reader that trusts nobody may call them.
+#: Functions of this module that messages name. They make and change nothing but instances of what
+#: the reader registered, so a reader that trusts nobody may call them. What set_pickle was given is
+#: not among them: `pickle.loads` would run anything.
 ALWAYS_ALLOWED = frozenset(
     ("pyray.serialization.context", name)
-    for name in ("_restore", "_restore_pickled", "_new_instance", "_update_attributes")
+    for name in ("_restore", "_new_instance", "_update_attributes")
 )
 
 
@@ -255,6 +256,8 @@ def _new_instance(type_id: str, fields: tuple[Any, ...] = ()) -> Any:
 
 
 def _update_attributes(obj: Any, attributes: dict[str, Any]) -> None:
+    if not _current().handles(type(obj)):
+        raise DeserializationError(f"{type(obj).__qualname__} is not a registered type")
     obj.__dict__.update(attributes)
 
 
@@ -353,7 +356,7 @@ def _pinned(buffer: memoryview, base: Any) -> memoryview:
     """The same memory, whose every view keeps `base` alive too."""
     from numpy import asarray
 
-    return memoryview(asarray(_Pin(buffer, base)))
+    return memoryview(asarray(_Pin(buffer, base)))  # type: ignore[arg-type]
 
 
 class _Pin:

@@ -243,6 +243,21 @@ def test_reader_that_trusts_nobody_may_use_its_own_context(codec):
     assert codec.deserialize(data, context=context, trusted=False)[0].x == 3
 
 
+def test_reader_that_trusts_nobody_runs_no_pickle(codec):
+    context = make_context(pickle=True)
+    context.set_pickle(lambda foo: b"anything", lambda data: pytest.fail("called"))
+    data = codec.serialize([Foo(3)], context=context).to_buffer()
+    with pytest.raises(DeserializationError, match="allow"):
+        codec.deserialize(data, context=context, trusted=False)
+
+
+def test_attributes_of_other_objects_cannot_be_changed():
+    rv = make_context().reduce(Foo())
+    with use(make_context()):
+        with pytest.raises(DeserializationError, match="not a registered type"):
+            rv[5](threading.Thread(), {"x": 1})
+
+
 def test_message_of_an_unregistered_type_is_carried(codec):
     assert codec.serialize(Foo(2)).deserialize().x == 2
 
