@@ -44,8 +44,7 @@ const PrArrowKind pr_arrow_kinds[PR_KIND_LIMIT] = {
 /* Whether a column of dict keys may hold what Arrow calls null, which a map's keys must not. */
 static int may_be_null(const PrArrowSource *source, uint32_t node) {
     const PrNode *n = &source->message.nodes[node];
-    if (source->is_continued[node]) return 1;
-    if (n->kind == PR_NULL) return n->rows > 0;
+    if (source->is_continued[node] || n->kind == PR_NULL) return 1;
     if (n->kind != PR_UNION) return 0;
     for (uint32_t c = n->child; c < n->child + n->n_children; c++)
         if (source->is_continued[c] || source->message.nodes[c].kind == PR_NULL) return 1;

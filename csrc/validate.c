@@ -122,15 +122,18 @@ static int check_record(PrMessage *m, const PrNode *n) {
     return 0;
 }
 
+/* Arrow wants the offsets into each member in order, which a reader of messages does not need. */
 static int check_union(PrMessage *m, const PrNode *n) {
     const int8_t *type_ids = (const int8_t *)n->a;
+    int64_t next[INT8_MAX + 1] = {0}; /* member -> the least offset that may follow */
     for (int64_t i = 0; i < n->rows; i++) {
         int type_id = type_ids[i];
         if (type_id < 0 || (uint32_t)type_id >= n->n_children)
             return fail(m, "a union's type id names no member");
         int64_t offset = pr_offset(n, n->b, i);
-        if (offset < 0 || offset >= m->nodes[n->child + (uint32_t)type_id].rows)
-            return fail(m, "a union's offset lies outside its member");
+        if (offset < next[type_id] || offset >= m->nodes[n->child + (uint32_t)type_id].rows)
+            return fail(m, "a union's offset is out of order or outside its member");
+        next[type_id] = offset;
     }
     return 0;
 }

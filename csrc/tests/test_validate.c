@@ -111,6 +111,9 @@ static void test_unions(void) {
     nodes[2] = (PrNode){.kind = PR_NULL, .rows = 1};
     assert(is_sound(n, 2));
     assert(!is_sound(n, 1));
+    n.b = (const uint8_t *)(int32_t[]){1, 0, 0};
+    assert(!is_sound(n, 2));
+    n.b = (const uint8_t *)offsets;
     nodes[1].rows = 1;
     assert(!is_sound(n, 2));
     n.a = (const uint8_t *)(int8_t[]){0, -1, 0};

@@ -118,12 +118,14 @@ def from_arrow_ipc(
         DeserializationError: it is not a whole IPC stream of a message.
     """
     pa = _pyarrow()
+    if isinstance(source, str) or hasattr(source, "__fspath__"):
+        source = pa.memory_map(str(source))
     try:
-        if isinstance(source, str) or hasattr(source, "__fspath__"):
-            with pa.memory_map(str(source)) as file:
-                batch = _only_batch(list(pa.ipc.open_stream(file)))
-        else:
-            batch = _only_batch(list(pa.ipc.open_stream(source)))
-    except (pa.ArrowException, EOFError) as error:
+        batch = _only_batch(list(pa.ipc.open_stream(source)))
+    except (pa.ArrowException, EOFError, OSError, MemoryError) as error:
+        # pyarrow has OSError for a stream that is malformed, and tries to get as much memory as an
+        # altered one asks for; an error of the system has a number.
+        if getattr(error, "errno", None) is not None:
+            raise
         raise DeserializationError(f"not an Arrow IPC stream: {error}") from error
     return from_arrow(batch, context=context, trusted=trusted, allow=allow, buffers=buffers)
