@@ -231,14 +231,14 @@ def reduce_by_cloudpickle(obj: Any) -> Reduced:
     value. Between `begin_message` and `end_message` functions that share their globals, or the
     variables around them, still do once they are rebuilt.
     """
-    if not _is_importable(obj):
-        rv = _by_value().reduce(obj)
-        if rv is not NotImplemented:
-            return rv
     if type(obj) is not type:  # a metaclass may have its own reducer, as in pickle
         reducer = copyreg.dispatch_table.get(type(obj))
         if reducer is not None:
             return reducer(obj)
+    if not _is_importable(obj):
+        rv = _by_value().reduce(obj)
+        if rv is not NotImplemented:
+            return rv
     return _qualname(obj)
 
 
