@@ -28,7 +28,6 @@ from pyray.serialization import (
     register_serializer,
     serialize,
     serialize_to,
-    view,
 )
 
 __version__ = "0.1.0"
@@ -58,5 +57,4 @@ __all__ = [
     "register_serializer",
     "serialize",
     "serialize_to",
-    "view",
 ]
