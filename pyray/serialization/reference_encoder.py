@@ -229,7 +229,10 @@ class Encoder:
         self.root = Slot()
         self.tables = Tables()
         self.path: list[Step] = []
+        #: The containers whose rows are being filled, outermost first.
+        self.open: list[Known] = []
         self.queue: deque[Deferred] = deque()
+        self.has_deferred = False
         self.memo: dict[int, Known] = {}
         self.keep_alive: list[Any] = []
         self.n_columns = 0
@@ -246,6 +249,7 @@ class Encoder:
         while self.queue:
             deferred = self.queue.popleft()
             self.path = deferred.path
+            self.open.clear()
             self.known(deferred.obj).waiting = False
             if deferred.reduction is None:
                 _PUT[type(deferred.obj)](self, self.root, deferred.obj, False)
@@ -261,7 +265,9 @@ class Encoder:
             raise RecursionError("maximum recursion depth exceeded while serializing an object")
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s: %s, after %d rows", path_text(self.path), type_name(obj), self.n_rows)
+        n_open = len(self.open)
         _PUT.get(type(obj), Encoder.put_other)(self, slot, obj, may_defer)
+        del self.open[n_open:]
         if step is not None:
             self.path.pop()
 
@@ -283,7 +289,15 @@ class Encoder:
         if known is None or (known.home is None and not known.waiting):
             return False
         self.add_row(slot, (Kind.REF,)).values.append(self.number(known))
+        if self.has_deferred:
+            self.number_open()
         return True
+
+    def number_open(self) -> None:
+        """Number what a reader that comes here again must not make again (section 7.6)."""
+        for known in self.open:
+            if known.home is not None:
+                self.number(known)
 
     def number(self, known: Known) -> int:
         """The object's memo number, given now if it has none."""
@@ -322,11 +336,12 @@ class Encoder:
             and not known.begun
             and slot.find(key) is None
         ):
-            known.waiting = True
+            known.waiting = self.has_deferred = True
             self.queue.append(Deferred(obj, reduction, self.path.copy()))
             self.refer(slot, obj)
             return None
         known.begun = True
+        self.open.append(known)
         return self.add_row(slot, key)
 
     # -- values without children -----------------------------------------------------------
