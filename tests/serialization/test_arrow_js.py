@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -199,3 +200,22 @@ def test_what_is_no_message_is_refused(tmp_path):
         writer.write_batch(pa.record_batch({"x": pa.array([1], pa.int8())}))
     done = subprocess.run([NODE, JS / "read_message.mjs", path], capture_output=True, text=True)
     assert done.returncode != 0 and "version" in done.stderr
+
+
+def test_the_example_of_the_documentation(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "arrow.md").read_text()
+    [code] = re.findall(r"^```js\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    people = [{"id": 1, "name": "Ada"}, {"id": 2, "name": "Grace"}]
+    path = tmp_path / "message.arrows"
+    to_arrow_ipc(encode_message([people, np.array([5.0, 6.0])]), str(path))
+    done = subprocess.run(
+        [NODE, "--input-type=module", "-e", code.replace("message.arrows", str(path))],
+        cwd=JS,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == [
+        "1 Ada",
+        "2 Grace",
+        "Float64Array(2) [ 5, 6 ] [ 2 ]",
+    ], done.stderr
