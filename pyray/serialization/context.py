@@ -7,7 +7,6 @@ The semantics are those of pyarrow 11 (docs/migrating-from-pyarrow.md says what 
 from __future__ import annotations
 
 from _thread import _local
-from typing import TYPE_CHECKING, Any
 
 from .errors import (
     DeserializationCallbackError,
@@ -15,8 +14,10 @@ from .errors import (
     SerializationCallbackError,
 )
 
+TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from .message import SerializedObject
     from .message import SerializedObject as SerializedPyObject

@@ -6,8 +6,7 @@ May import only `_pickle`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from pickle import PicklingError, UnpicklingError
 else:

@@ -8,12 +8,16 @@ May import `reduction`, and the codec inside functions only.
 from __future__ import annotations
 
 from types import CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
 
 from . import reduction
 
+TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
+
+    # Name, step of the path, object.
+    _Part = tuple[str, str, Any]
 
 __all__ = ["FailureTuple", "inspect_serializability"]
 
@@ -153,9 +157,6 @@ def _text(obj: Any) -> str:
 
 
 # -- parts -----------------------------------------------------------------------------------
-
-# A part is (name, step of the path, object).
-_Part = tuple[str, str, Any]
 
 
 def _groups(obj: Any) -> Iterator[tuple[str, list[_Part]]]:

@@ -12,13 +12,14 @@ import copyreg
 import sys
 from _thread import _local
 from types import CellType, FunctionType, GetSetDescriptorType, MethodType
-from typing import TYPE_CHECKING, Any
 
 from . import adapters, registry
 from .errors import PicklingError
 
+TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from .context import SerializationContext
 

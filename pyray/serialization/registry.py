@@ -7,10 +7,11 @@ the reader needs no registration. May import nothing of pyray.
 from __future__ import annotations
 
 from _thread import allocate_lock
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["deregister_serializer", "register_serializer", "registered", "version"]
 

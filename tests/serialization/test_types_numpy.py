@@ -130,7 +130,7 @@ def test_encoding_copies_no_large_buffer(dtype):
     array = np.zeros(10_000, dtype)
     buffers = []
     dumps([array], buffer_callback=buffers.append)
-    assert any(np.shares_memory(np.frombuffer(b, np.uint8), array) for b in buffers)
+    assert any(np.shares_memory(np.frombuffer(b.raw(), np.uint8), array) for b in buffers)
 
 
 def test_metadata_of_the_dtype():

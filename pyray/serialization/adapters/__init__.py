@@ -7,12 +7,13 @@ One module a package, imported when the first object of that package is met; eac
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from . import stdlib
 
+TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["reducer_for"]
 

@@ -6,11 +6,12 @@ May import nothing of pyray.
 from __future__ import annotations
 
 import copyreg
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pickle import PickleBuffer
+    from typing import Any
 else:
     from _pickle import PickleBuffer
 
