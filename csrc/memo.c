@@ -27,6 +27,7 @@ static int grow_cells(PrMemo *m) {
 int64_t pr_memo_add(PrMemo *m, const void *key, const void *column) {
     uint64_t hash = pr_memo_hash(key, column), i;
     PrMemoEntry *e;
+    m->by_column = column != NULL;
     if ((uint64_t)m->n_entries * 2 >= m->mask && grow_cells(m)) return -1;
     if (m->n_entries == m->entries_capacity) {
         uint32_t capacity = m->entries_capacity ? m->entries_capacity * 2 : FIRST_CELLS / 2;
@@ -53,7 +54,17 @@ void pr_memo_clear(PrMemo *m) {
         pr_memo_free(m);
         return;
     }
-    memset(m->cells, 0, (m->mask + 1) * sizeof *m->cells);
+    if (m->n_entries < m->mask / 16) {
+        uint32_t k;
+        for (k = 0; k < m->n_entries; k++) { /* each entry has a cell: the walk finds it */
+            uint64_t i = (m->by_column ? pr_memo_hash(m->entries[k].key, m->entries[k].column)
+                                       : pr_memo_hash(m->entries[k].key, NULL)) & m->mask;
+            while (m->cells[i].entry != k + 1) i = (i + 1) & m->mask;
+            m->cells[i].entry = 0;
+        }
+    } else {
+        memset(m->cells, 0, (m->mask + 1) * sizeof *m->cells);
+    }
     m->n_entries = 0;
 }
 

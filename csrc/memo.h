@@ -24,6 +24,7 @@ typedef struct {
     PrMemoCell *cells;
     uint32_t n_entries, entries_capacity;
     uint32_t mask; /* cells - 1; 0 when there are none */
+    int by_column; /* keys are an address and a column */
 } PrMemo;
 
 static inline uint64_t pr_memo_hash(const void *key, const void *column) {
