@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import io
+import re
+import resource
 import threading
+from pathlib import Path
 
 import arro3.core
 import duckdb
@@ -12,9 +15,11 @@ import nanoarrow
 import numpy as np
 import pytest
 from arrow_samples import ALL, EXAMPLE, NATIVE, REDUCED, SHARED_LIST, TENSORS
+from graphs import difference, random_graph
 
 pa = pytest.importorskip("pyarrow")
 
+from pyray.serialization import reference_encoder  # noqa: E402
 from pyray.serialization.arrow import (  # noqa: E402
     export,
     from_arrow,
@@ -25,6 +30,7 @@ from pyray.serialization.arrow import (  # noqa: E402
 from pyray.serialization.arrow_import import rebuild_message  # noqa: E402
 from pyray.serialization.errors import DeserializationError  # noqa: E402
 from pyray.serialization.message import encode_message, serialize  # noqa: E402
+from pyray.serialization.reference_format import Kind  # noqa: E402
 
 
 def export_of(obj):
@@ -201,6 +207,15 @@ def test_objects_come_back(name):
     assert_same(from_arrow_ipc(ipc_stream(ALL[name])), ALL[name])
 
 
+@pytest.mark.parametrize("seed", range(300))
+def test_random_graphs_come_back(seed):
+    obj = random_graph(seed)
+    message = bytes(encode_message(obj))
+    batch = to_arrow(message)
+    assert bytes(rebuild_message(through_ipc(batch))) == message
+    assert not difference(obj, from_arrow(batch))
+
+
 def test_identity_comes_back():
     cycle = ["cycle"]
     cycle.append(cycle)
@@ -254,6 +269,54 @@ def test_trust_is_passed_on():
     with pytest.raises(DeserializationError):
         from_arrow(batch, trusted=False)
     assert from_arrow(batch, trusted=False, allow=["decimal.Decimal"]) == REDUCED["decimal"]
+
+
+@pytest.fixture
+def large_offsets(monkeypatch):
+    """Let the reference encoder write 64-bit offsets everywhere, as only huge columns have them."""
+    from pyray.serialization import reference_columns
+    from pyray.serialization.reference_format import LARGE
+
+    def offsets(kind, values):
+        wide = kind | LARGE if kind is not Kind.UNION else kind
+        return wide, reference_columns.numbers("q" if wide & LARGE else "i", values)
+
+    monkeypatch.setattr(reference_columns, "_offsets", offsets)
+    return reference_encoder.encode_message
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_large_offsets_come_back(large_offsets, name):
+    message = large_offsets(ALL[name])
+    batch = to_arrow(message)
+    batch.validate(full=True)
+    assert bytes(rebuild_message(batch)) == message
+    assert bytes(rebuild_message(through_ipc(batch))) == message
+    assert_same(from_arrow(batch), ALL[name])
+
+
+def test_large_types(large_offsets):
+    def type_of(obj):
+        return to_arrow(large_offsets(obj)).schema.field("roots").type.value_type
+
+    assert type_of(["once", "x"]) == pa.large_list(pa.large_string())
+    assert type_of([b"x"]) == pa.large_list(pa.large_binary())
+    assert pa.types.is_large_list(type_of({1: 2}))
+    text = "met twice"
+    assert type_of([text, text]).value_type == pa.dictionary(pa.int32(), pa.large_string())
+
+
+def test_large_unions_are_too_large_for_arrow(monkeypatch):
+    from pyray.serialization import reference_columns
+    from pyray.serialization.reference_format import LARGE
+
+    monkeypatch.setattr(
+        reference_columns,
+        "_offsets",
+        lambda kind, values: (kind | LARGE, reference_columns.numbers("q", values)),
+    )
+    with pytest.raises(OverflowError, match="more than 2"):
+        to_arrow(reference_encoder.encode_message([1, "x"]))
 
 
 # -- memory ----------------------------------------------------------------------------------
@@ -333,6 +396,25 @@ def test_a_message_at_any_address(shift):
     message = encode_message(EXAMPLE)
     moved = memoryview(bytes(shift) + message)[shift:]
     assert_same(from_arrow(to_arrow(moved)), EXAMPLE)
+
+
+def test_memory_does_not_grow():
+    message = encode_message([EXAMPLE, REDUCED["instances"], NATIVE["everything"]])
+    stream = ipc_stream([EXAMPLE, REDUCED["instances"]])
+
+    def once():
+        from_arrow(export(message))
+        from_arrow_ipc(stream)
+        with pytest.raises(DeserializationError):
+            export(message[:100])
+
+    for _ in range(20):
+        once()
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(200):
+        once()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4096
 
 
 # -- other libraries -------------------------------------------------------------------------
@@ -505,3 +587,16 @@ def test_altered_streams_raise_or_give_an_object():
 def test_tensors_are_read_only(name):
     back = from_arrow(export_of(TENSORS[name]))
     assert not back.flags.writeable and back.copy().flags.writeable
+
+
+# -- documentation ---------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_documentation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "arrow.md").read_text()
+    names = {}
+    for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(code, names)
+    assert names["people"] == [{"id": 1, "name": "Ada"}, {"id": 2, "name": "Grace"}]
+    assert names["reference"] == {"tensor": 0}
