@@ -222,7 +222,7 @@ def _attributes(attributes: Any) -> list[_Part]:
 def _items(container: Any) -> list[_Part]:
     if type(container) is dict:
         parts = [(f"key {_text(key)}", f" -> key {_text(key)}", key) for key in container]
-        parts += [(_text(key), f"[{_text(key)}]", value) for key, value in container.items()]
+        parts += [(f"[{_text(key)}]", f"[{_text(key)}]", item) for key, item in container.items()]
         return [part for part in parts if type(part[2]) is not str]
     if type(container) in (list, tuple):
         return [(f"[{i}]", f"[{i}]", item) for i, item in enumerate(container)]

@@ -463,3 +463,10 @@ def test_polars_expressions(pl):
     expression = trip(pl.col("a") + 1)
     assert pl.DataFrame({"a": [1]}).select(expression).item() == 2
     assert trip(pl.Enum(["a"])) == pl.Enum(["a"])
+
+
+def test_polars_without_pyarrow(pl, monkeypatch):
+    frame = pl.DataFrame({"x": [1, 2], "s": ["a", None]})
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    back = trip(frame)
+    assert back.equals(frame)

@@ -108,6 +108,9 @@ class _Memory:
 
 
 def _restore_storage(array: np.ndarray[Any, Any]) -> torch.UntypedStorage:
+    # An altered message may hand over anything; only this is as long as its shape says.
+    if type(array) is not np.ndarray or array.dtype != np.uint8 or not array.flags.c_contiguous:
+        raise ValueError("a storage is made of a contiguous array of bytes")
     return torch.from_numpy(np.asarray(_Memory(array))).untyped_storage()
 
 
