@@ -400,3 +400,25 @@ def test_text_file_opened_for_reading(tmp_path):
         file.read(2)
         back = trip(file)
     assert isinstance(back, io.IOBase | io.StringIO) and back.read() == "llo"
+
+
+def test_threads_do_not_share_what_functions_of_a_message_share():
+    import threading
+
+    namespace = {"__name__": "made_up", "x": 0}
+    exec("def put(v):\n    global x\n    x = v\ndef get():\n    return x", namespace)
+    pair = (namespace["put"], namespace["get"])
+    results: list = []
+
+    def work(number):
+        for _ in range(20):
+            put, get = trip(pair)
+            put(number)
+            results.append(get() == number)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 80

@@ -380,6 +380,14 @@ def test_module_and_state_dict(torch):
     assert back[0].weight.grad is not None
 
 
+def test_storage_is_made_of_contiguous_bytes_only(torch):
+    from pyray.serialization.adapters.torch_ import _restore_storage
+
+    for wrong in (np.broadcast_to(np.zeros(1, "u1"), (1000,)), np.zeros(3), "text"):
+        with pytest.raises(ValueError, match="bytes"):
+            _restore_storage(wrong)
+
+
 def test_tied_weights_stay_tied(torch):
     a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     b.weight = a.weight
@@ -396,6 +404,22 @@ def test_sparse_and_quantized_tensors(torch):
         assert torch.equal(trip(coo).to_dense(), coo.to_dense()) and trip(coo).layout == coo.layout
         assert torch.equal(trip(csr).to_dense(), csr.to_dense()) and trip(csr).layout == csr.layout
         assert torch.equal(trip(quantized).dequantize(), quantized.dequantize())
+
+
+def test_optimizer_continues_with_its_own_parameters(torch):
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    back_model, back_optimizer = trip([model, optimizer])
+    assert back_optimizer.param_groups[0]["params"][0] is back_model.weight
+    for key, value in optimizer.state[model.weight].items():
+        assert torch.equal(back_optimizer.state[back_model.weight][key], value)
+
+
+def test_tensor_that_is_not_in_memory(torch):
+    back = trip(torch.ones(2, 3, device="meta"))
+    assert back.device.type == "meta" and back.shape == (2, 3)
 
 
 def test_small_things_of_torch(torch):
