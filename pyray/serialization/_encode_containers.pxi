@@ -7,7 +7,8 @@ cdef int put_list(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, bint may_
         slot, class_of(pyray_list_items(o)[0]) if n else PR_OTHER, n, may_defer)
     if c == NULL:
         return defer(e, o, None, slot, entry)
-    remember(e, entry, c, c.rows)
+    if entry != NO_IDENTITY:
+        remember(e, entry, c, c.rows)
     check(pr_list_row(slot, c, n))
     if n >= 2:
         note_pair(e, &c.slots[0], pyray_list_items(o)[0], pyray_list_items(o)[1])
@@ -65,6 +66,7 @@ cdef int put_tuple(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, bint may
         c.rows += 1
     if entry < 0:
         return put_tuple_items(e, o, c, n)
+    e.path[e.depth].entry = entry
     e.postorder += 1
     put_tuple_items(e, o, c, n)
     e.postorder -= 1
@@ -310,7 +312,9 @@ cdef int put_set(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, int kind,
         _PySet_NextEntry(o, &position, &second, &h)
         note_pair(e, &c.slots[0], item, second)
         position = 0
-    e.postorder += postorder
+    if postorder:
+        e.path[e.depth].entry = entry
+        e.postorder += 1
     while i < n and _PySet_NextEntry(o, &position, &item, &h):
         if not put_scalar(e, item, &c.slots[0]):
             step(e, MEMBER, i, NULL)

@@ -21,7 +21,29 @@ cdef int defer(Encoder e, PyObject *o, object rv, PrSlot *slot, int64_t entry) e
         entry = new_entry(e, o)
     e.memo.entries[entry].row = -1
     e.queue.append((<object> o, rv, e.depth - 1))
-    return put_index(e, PR_REF, number_of(e, entry), slot)
+    e.has_deferred = True
+    return put_ref(e, entry, slot)
+
+
+cdef int put_ref(Encoder e, int64_t entry, PrSlot *slot) except -1:
+    put_index(e, PR_REF, number_of(e, entry), slot)
+    return number_open(e) if e.has_deferred else 0
+
+
+cdef int number_open(Encoder e) except -1:
+    """Number the containers we are in: format.md, 7.6."""
+    cdef Py_ssize_t i
+    cdef PathStep *p
+    for i in range(e.open_base + 1, e.depth + 1):
+        p = &e.path[i]
+        if p.entry >= 0:
+            if e.memo.entries[p.entry].column != NULL:
+                number_of(e, p.entry)
+        elif p.column != NULL:
+            memo_row(e, p.column, p.row, e.b.n_numbers)
+            e.b.n_numbers += 1
+            p.column = NULL
+    return 0
 
 
 cdef int64_t new_entry(Encoder e, PyObject *o) except -1:
@@ -33,7 +55,15 @@ cdef int64_t new_entry(Encoder e, PyObject *o) except -1:
 
 
 cdef inline int remember(Encoder e, int64_t entry, PrColumn *c, int64_t row) except -1:
-    """The object's row is known (no entry: nobody will ask)."""
+    """The row of the container we are in is known (no entry: nobody will ask)."""
+    cdef PathStep *p = &e.path[e.depth]
+    p.entry = entry
+    p.column = c
+    p.row = row
+    return remember_row(e, entry, c, row)
+
+
+cdef inline int remember_row(Encoder e, int64_t entry, PrColumn *c, int64_t row) except -1:
     cdef PrMemoEntry *m
     if entry >= 0:
         m = &e.memo.entries[entry]
@@ -73,9 +103,12 @@ cdef int memo_row(Encoder e, PrColumn *c, int64_t row, int32_t number) except -1
 cdef inline int enter(Encoder e) except -1:
     """One level deeper; `e.depth -= 1` is the way back, unless an exception is."""
     e.depth += 1
-    if e.depth >= e.path_capacity:
+    if e.depth >= e.path_limit:
         grow_path(e)
-    e.path[e.depth].kind = SILENT
+    cdef PathStep *p = &e.path[e.depth]
+    p.kind = SILENT
+    p.entry = -1
+    p.column = NULL
     return 0
 
 
@@ -89,7 +122,7 @@ cdef int grow_path(Encoder e) except -1:
     if path == NULL:
         no_memory()
     e.path = path
-    e.path_capacity = capacity
+    e.path_capacity = e.path_limit = capacity
     return 0
 
 

@@ -133,6 +133,7 @@ cdef int put_reduce_parts(Encoder e, PrColumn *c, int parts, object func, object
     cdef PrSlot *child = c.slots
     cdef list items
     e.postorder += entry >= 0
+    e.path[e.depth].entry = entry
     if parts & PR_PART_FUNCTION:
         step(e, FUNCTION, 0, NULL)
         put(e, <PyObject *> func, child)
@@ -141,13 +142,12 @@ cdef int put_reduce_parts(Encoder e, PrColumn *c, int parts, object func, object
     put_arguments(e, args, child)
     child += 1
     e.postorder -= entry >= 0
-    if entry >= 0:
-        finish(e, entry, c, row)
+    finish(e, entry, c, row)
     step(e, SILENT, 0, NULL)
     if listitems is not None:
         items = list(listitems)
         enter(e)
-        put_list(e, <PyObject *> items, child, -1, False)
+        put_list(e, <PyObject *> items, child, NO_IDENTITY, False)
         e.depth -= 1
         child += 1
     if dictitems is not None:
@@ -197,7 +197,7 @@ cdef int put_arguments(Encoder e, object args, PrSlot *slot) except -1:
         entry = pr_memo_get(&e.memo, o, NULL)
         if entry >= 0 and (e.memo.entries[entry].column != NULL
                            or e.memo.entries[entry].row == -1):
-            return put_index(e, PR_REF, number_of(e, entry), slot)
+            return put_ref(e, entry, slot)
         if entry < 0:
             entry = new_entry(e, o)
     enter(e)

@@ -9,7 +9,10 @@ from pyray.serialization._column cimport PrBuilder, PrColumn, PrMemo, PrSlot
 cdef struct PathStep:
     int kind
     Py_ssize_t index
-    PyObject *key  # borrowed: what stands on the path is alive
+    PyObject *key     # borrowed: what stands on the path is alive
+    int64_t entry     # of the container we are in, -1 if it has none
+    PrColumn *column  # its row, when it is remembered; NULL before
+    int64_t row
 
 
 cdef class TypeInfo:
@@ -38,6 +41,9 @@ cdef class Encoder:
     cdef PathStep *path
     cdef object culprit, culprit_path  # the innermost object that failed, and where it is
     cdef Py_ssize_t depth, path_capacity, depth_limit
+    cdef Py_ssize_t path_limit  # the depth at which there is no room, or no leave, for more
+    cdef Py_ssize_t open_base   # the depth above the object whose turn it is
+    cdef bint has_deferred
 
     cdef int encode(self, object o) except -1
     cdef int forget(self) except -1

@@ -87,6 +87,10 @@ cdef extern from "_ndarray_api.h":
 
 ctypedef int (*Dispatch)(Encoder, PyObject *, PrSlot *, int64_t, bint) noexcept
 
+# For put_list: the list is a reduction's items, and no object.
+cdef enum:
+    NO_IDENTITY = -2
+
 # Steps of the path to an object, for errors.
 cdef enum:
     ITEM, VALUE, KEY, MEMBER, STATE, FUNCTION, ARGUMENT, SETTER, SILENT
@@ -158,8 +162,9 @@ cdef class Encoder:
         if self.in_message:
             self.in_message = False
             reduction.end_message()
+        self.has_deferred = False
         self.postorder = 0
-        self.depth = 0
+        self.depth = self.open_base = 0
         self.n_out_of_band = 0
         return 0
 
@@ -167,6 +172,7 @@ cdef class Encoder:
         """Walk `o` and lay the message out; on an error nothing is kept."""
         self.memo_all = self.buffer_callback is not None
         self.depth_limit = min(<Py_ssize_t> Py_GetRecursionLimit(), DEEPEST)
+        self.path_limit = min(self.path_capacity, self.depth_limit + 1)
         try:
             try:
                 walk(self, o)
@@ -319,10 +325,10 @@ cdef int put_surrogates(Encoder e, PyObject *o, PrSlot *slot) except -1:
     cdef Py_ssize_t n = PyUnicode_GET_LENGTH(o)
     cdef PrColumn *c
     if entry >= 0:
-        return put_index(e, PR_REF, number_of(e, entry), slot)
+        return put_ref(e, entry, slot)
     c = column(e, slot, PR_SURROGATES, 0, 0, 0, False)
     if n > 1:
-        remember(e, new_entry(e, o), c, c.rows)
+        remember_row(e, new_entry(e, o), c, c.rows)
     check(pr_row(slot, c))
     check(pr_bytes_reserve(&c.b, 4 * n))
     c.b.size += pr_utf8_encode(c.b.data + c.b.size, PyUnicode_DATA(o), n, PyUnicode_KIND(o), 1)
@@ -353,7 +359,7 @@ cdef int put_object(Encoder e, PyObject *o, PrSlot *slot, Py_ssize_t own) except
         entry = pr_memo_get(&e.memo, o, NULL)
         if entry >= 0 and (e.memo.entries[entry].column != NULL
                            or e.memo.entries[entry].row == -1):
-            return put_index(e, PR_REF, number_of(e, entry), slot)
+            return put_ref(e, entry, slot)
     enter(e)
     Py_INCREF(<object> o)
     if (<Dispatch> dispatch)(e, o, slot, entry, shared):
@@ -557,6 +563,7 @@ cdef int walk(Encoder e, object o) except -1:
     put_object(e, p, &e.b.root, 0)
     while i < len(e.queue):
         deferred, rv, e.depth = e.queue[i]
+        e.open_base = e.depth
         p = <PyObject *> deferred
         entry = pr_memo_get(&e.memo, p, NULL)
         e.memo.entries[entry].row = 0
