@@ -1,6 +1,9 @@
 # Reductions: what an object without a column of its own is made of. Part of _encoder.pyx;
 # docs/format.md, 7.5.
 
+# The type of functions that Cython made; each extension module may have its own.
+cdef str CYTHON_FUNCTION = "cython_function_or_method"
+
 # Methods through which an object's reduction can run code of its own.
 _HOOKS = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs__", "__getnewargs_ex__",
           "__getattribute__", "__getattr__")
@@ -236,18 +239,19 @@ cdef int begin_message(Encoder e) except -1:
 
 cdef int32_t global_of(Encoder e, object o) except -2:
     """Index of a function or class that can be imported by name; -1 for all else."""
-    known = e.global_indices.get(<size_t> <PyObject *> o)
+    cdef PyObject *p = <PyObject *> o
+    if not (is_type(p) or is_function(p) or type(o).__name__ == CYTHON_FUNCTION):
+        return -1
+    known = e.global_indices.get(<size_t> p)
     if known is not None:
         return known
-    cdef int32_t g = -1
-    if is_type(<PyObject *> o) or is_function(<PyObject *> o):
-        begin_message(e)
-        name = reduction.reduce(o, e.context)
-        if type(name) is str:
-            return add_global(e, o, name)
+    begin_message(e)
+    name = reduction.reduce(o, e.context)
+    if type(name) is str:
+        return add_global(e, o, name)
     e.pinned.append(o)
-    e.global_indices[<size_t> <PyObject *> o] = g
-    return g
+    e.global_indices[<size_t> p] = -1
+    return -1
 
 
 cdef int32_t add_global(Encoder e, object o, object name) except -2:
