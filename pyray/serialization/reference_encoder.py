@@ -200,7 +200,8 @@ class Reduction(NamedTuple):
         """Whether it says: an empty instance of a class, and its state."""
         if self.function is not copyreg.__newobj__:  # type: ignore[attr-defined]
             return False
-        return len(self.arguments) == 1 and not self.parts & ~(Part.ARGUMENTS | Part.STATE)
+        others = (self.list_items, self.dict_items, self.setter)
+        return len(self.arguments) == 1 and others == (None, None, None)
 
 
 class Deferred(NamedTuple):
@@ -533,7 +534,11 @@ class Encoder:
 
     def global_of(self, obj: Any) -> int | None:
         """The index of a function or class that is found by name, None for all else."""
-        if not issubclass(type(obj), (FunctionType, BuiltinFunctionType, type)):
+        kind = type(obj)
+        if (
+            not issubclass(kind, (FunctionType, BuiltinFunctionType, type))
+            and kind.__name__ != "cython_function_or_method"
+        ):
             return None
         if id(obj) not in self.named:
             reduced = self.reduce(self.keep(obj))
