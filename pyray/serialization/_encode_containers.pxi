@@ -93,7 +93,7 @@ cdef int put_sequence(Encoder e, PyObject *o, bint is_list, Py_ssize_t n, PrSlot
     cdef PyObject **items
     while i < n:
         if is_list and PyList_GET_SIZE(<object> o) != n:
-            raise RuntimeError("list changed size during serialization")
+            raise RuntimeError("list changed size during iteration")
         items = pyray_list_items(o) if is_list else pyray_tuple_items(o)
         run = put_run(e, items + i, n - i, slot)
         if run:
@@ -104,7 +104,7 @@ cdef int put_sequence(Encoder e, PyObject *o, bint is_list, Py_ssize_t n, PrSlot
             put_object(e, items[i], slot, 1)
         i += 1
     if is_list and PyList_GET_SIZE(<object> o) != n:
-        raise RuntimeError("list changed size during serialization")
+        raise RuntimeError("list changed size during iteration")
     return 0
 
 
@@ -224,7 +224,7 @@ cdef int put_pairs(Encoder e, PyObject *o, PrColumn *c, Py_ssize_t n) except -1:
         if PyDict_GET_SIZE(o) != n:
             break
     if i != n or PyDict_GET_SIZE(o) != n:
-        raise RuntimeError("dictionary changed size during serialization")
+        raise RuntimeError("dictionary changed size during iteration")
     return 0
 
 
@@ -324,7 +324,7 @@ cdef int put_set(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, int kind,
             break
     e.postorder -= postorder
     if i != n or PySet_GET_SIZE(o) != n:
-        raise RuntimeError("set changed size during serialization")
+        raise RuntimeError("set changed size during iteration")
     return finish(e, entry, c, row) if postorder else 0
 
 
