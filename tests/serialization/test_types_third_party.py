@@ -97,7 +97,7 @@ def test_arrow_strings_are_not_copied(pd):
     data = dumps(series)
     back = loads(data)
     pd.testing.assert_series_equal(back, series)
-    chunk = back.array._pa_array.chunk(0)
+    chunk = back.array.__arrow_array__().chunk(0)
     assert address_inside(data, chunk.buffers()[2].address)
     assert len(data) < 10_000 * (len("some text") + 8) + 5000
 
@@ -246,7 +246,7 @@ def test_arrow_tables_batches_schemas_scalars(pa):
     ).replace_schema_metadata({"k": "v"})
     back = trip(table)
     assert back.equals(table, check_metadata=True) and back.column("a").num_chunks == 2
-    batch = pa.record_batch({"a": [1, 2]})
+    batch = pa.RecordBatch.from_pydict({"a": [1, 2]})
     assert trip(batch).equals(batch)
     for value in (
         table.schema,
