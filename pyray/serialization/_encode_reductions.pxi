@@ -75,7 +75,7 @@ cdef int put_instance(Encoder e, PyObject *o, object cls, int32_t g, object stat
     cdef PrColumn *c = pr_find(slot, PR_INSTANCE, 0, <uint32_t> g)
     if c == NULL:
         if pr_count_members(slot) >= PR_MAX_CALLABLES:
-            return put_reduce(e, o, newobj, (cls,), state, None, None, None, slot, entry)
+            return put_reduce(e, o, newobj, (cls,), state, None, None, None, slot, entry, True)
         c = column(e, slot, PR_INSTANCE, 0, <uint32_t> g, 1, True)
         if c == NULL:
             return defer(e, o, (newobj, (cls,), state), slot, entry)
@@ -102,10 +102,11 @@ cdef int put_reduced(Encoder e, PyObject *o, object rv, PrSlot *slot, int64_t en
 
 cdef int put_reduce(Encoder e, PyObject *o, object func, object args, object state,
                     object listitems, object dictitems, object setter, PrSlot *slot,
-                    int64_t entry) except -1:
+                    int64_t entry, bint no_global=False) except -1:
+    """A REDUCE row, of its own global's column unless there is none or it is not to be."""
     cdef int parts = PR_PART_ARGUMENTS
     cdef int64_t row
-    cdef int32_t g = global_of(e, func)
+    cdef int32_t g = -1 if no_global else global_of(e, func)
     cdef PrColumn *c
     if listitems is not None:
         parts |= PR_PART_LIST_ITEMS
