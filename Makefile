@@ -62,13 +62,16 @@ docs: build $(VENV)/.docs ## build the documentation site into build/site
 	$(PY) -m mkdocs build --quiet --strict --site-dir build/site
 
 lint: $(VENV)/.lint ## ruff, mypy, cython-lint and clang-format
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
-	@files="$$(find pyray -name '*.p[yx][xd]')"; \
-	    if [ -n "$$files" ]; then PATH="$(VENV)/bin:$$PATH" cython-lint $$files; fi
-	@if [ -n "$(CLANG_FORMAT_FILES)" ]; then \
-	    $(VENV)/bin/clang-format --dry-run -Werror $(CLANG_FORMAT_FILES); fi
+	@failed=0; \
+	run() { echo "$$1"; shift; "$$@" || failed=1; }; \
+	run "ruff check" $(VENV)/bin/ruff check --quiet .; \
+	run "ruff format" $(VENV)/bin/ruff format --check --quiet .; \
+	run mypy $(VENV)/bin/mypy --no-error-summary; \
+	cython="$$(find pyray -name '*.pyx' -o -name '*.pxd')"; \
+	test -z "$$cython" || run cython-lint env PATH="$(VENV)/bin:$$PATH" cython-lint $$cython; \
+	c="$(CLANG_FORMAT_FILES)"; \
+	test -z "$$c" || run clang-format $(VENV)/bin/clang-format --dry-run -Werror $$c; \
+	exit $$failed
 
 format: $(VENV)/.lint ## rewrite Python and C sources in the house format
 	$(VENV)/bin/ruff check --fix --quiet . || true
