@@ -162,6 +162,7 @@ cdef class Encoder:
         if self.in_message:
             self.in_message = False
             reduction.end_message()
+        self.culprit = self.culprit_path = None
         self.has_deferred = False
         self.postorder = 0
         self.depth = self.open_base = 0
@@ -586,7 +587,7 @@ cdef Encoder acquire(object context, object buffer_callback):
 
 cdef void release(Encoder e):
     e.forget()
-    e.context = e.buffer_callback = e.culprit = e.culprit_path = None
+    e.context = e.buffer_callback = None
     if len(idle) < 8:
         idle.append(e)
 

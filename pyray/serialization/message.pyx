@@ -177,7 +177,7 @@ def dump(obj, file, protocol=None, *, fix_imports=True, buffer_callback=None):
         write = file.write
     except AttributeError:
         raise TypeError("file must have a 'write' attribute") from None
-    if verbose:
+    if verbose and scalar_message(obj) is None:
         write(encode(obj, None, buffer_callback))
     elif buffer_callback is not None:
         write(columns_message(obj, None, buffer_callback))
