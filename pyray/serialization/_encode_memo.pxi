@@ -171,13 +171,13 @@ cdef object path_text(Encoder e):
         elif p.kind == ITEM and not attribute:  # of (state, slots) it need not be said
             text += f"[{p.index}]"
         elif p.kind == MEMBER:
-            text += ".member"
+            text += ".<member>"
         elif p.kind == FUNCTION:
-            text += ".function"
+            text += ".<function>"
         elif p.kind == ARGUMENT:
-            text += ".arguments"
+            text += ".<arguments>"
         elif p.kind == SETTER:
-            text += ".setter"
+            text += ".<setter>"
         attribute = p.kind == STATE or (attribute and p.kind in (ITEM, SILENT))
     return text
 
