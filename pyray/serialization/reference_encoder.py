@@ -35,7 +35,7 @@ from .reference_columns import (
 from .reference_format import DTYPE_KINDS, OUT_OF_LINE, Kind, Part, logger, room_to_recurse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from .context import SerializationContext
 
@@ -442,6 +442,7 @@ class Encoder:
         if column is not None:
             self.remember(obj, column)
             self.put_items(column, items)
+            _check_size("list", obj, items)
 
     def put_tuple(self, slot: Slot, obj: tuple[Any, ...], may_defer: bool) -> None:
         if not obj:
@@ -468,7 +469,9 @@ class Encoder:
             return
         if kind is Kind.SET:
             self.remember(obj, column)
-        self.put_items(column, self.keep(tuple(obj)), "member")
+        items = self.keep(tuple(obj))
+        self.put_items(column, items, "member")
+        _check_size("set", obj, items)
         if kind is Kind.FROZENSET:
             self.remember(obj, column)
 
@@ -485,6 +488,7 @@ class Encoder:
                 self.put(child, value, Step("value", name))
         else:
             self.put_pairs(column, keys, values)
+        _check_size("dictionary", obj, keys)
 
     def put_items(self, column: Column, items: tuple[Any, ...], step: str = "item") -> None:
         """The children of a row of a list, tuple or set."""
@@ -534,11 +538,7 @@ class Encoder:
 
     def global_of(self, obj: Any) -> int | None:
         """The index of a function or class that is found by name, None for all else."""
-        kind = type(obj)
-        if (
-            not issubclass(kind, (FunctionType, BuiltinFunctionType, type))
-            and kind.__name__ != "cython_function_or_method"
-        ):
+        if not _is_function_or_class(obj):
             return None
         if id(obj) not in self.named:
             reduced = self.reduce(self.keep(obj))
@@ -606,9 +606,23 @@ class Encoder:
         return obj
 
 
+def _is_function_or_class(obj: Any) -> bool:
+    """Whether it is something that a reduction may name as a global (section 7.5)."""
+    cls = type(obj)
+    # Each of Cython's modules may have a type of functions of its own.
+    is_cython = cls.__name__ == "cython_function_or_method"
+    return is_cython or issubclass(cls, (FunctionType, BuiltinFunctionType, type))
+
+
 def _is_never_shared(obj: Any) -> bool:
     """Whether it is a string or bytes that may exist once only, whoever made it."""
     return (type(obj) is bytes and not obj) or (type(obj) is str and len(obj) < 2)
+
+
+def _check_size(what: str, obj: Collection[Any], items: Collection[Any]) -> None:
+    """Refuse a container that the code of something in it has changed meanwhile."""
+    if len(obj) != len(items):
+        raise RuntimeError(f"{what} changed size during iteration")
 
 
 def _is_tensor_dtype(dtype: Any) -> bool:

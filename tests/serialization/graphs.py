@@ -301,7 +301,8 @@ class Grower:
         self.made: list[Any] = []
 
     def graph(self) -> Any:
-        root = self.value(5)
+        wanted = not self.choose.chance(10)
+        root = self.choose.of(self.CONTAINERS)(self, 5) if wanted else self.value(5)
         containers = [obj for obj in self.made if type(obj) in (list, dict, Plain, Holder)]
         for _ in range(self.choose.below(4)):
             if containers:
@@ -510,7 +511,7 @@ def same_graph(a: Any, b: Any) -> bool:
     return difference(a, b) is None
 
 
-_BUFFER_TYPES = {"PickleBuffer", "memoryview", "Buffer"}
+_VIEW_TYPES = {"memoryview", "Buffer"}
 _CONSTANT_TYPES = (
     type, types.FunctionType, types.BuiltinFunctionType, enum.Enum, np.ufunc, types.ModuleType,
     type(None), bool, type(...), type(NotImplemented),
@@ -529,6 +530,8 @@ class _Comparison:
         elif isinstance(a, PickleBuffer):
             # pickle makes bytes or bytearray of it, pyray a view
             self.require(a.raw() == memoryview(b).cast("B"), path, a, b)
+        elif type(a).__name__ in _VIEW_TYPES and type(b).__name__ in _VIEW_TYPES:
+            self.require(bytes(a) == bytes(b), path, a, b)
         else:
             self.require(type(a) is type(b), path, type(a), type(b))
             if not self.met(a, b, path):
