@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -179,7 +180,8 @@ class BuildExtensions(build_ext):
 
         built = cythonize(
             self.extensions,
-            build_dir=GENERATED + ("-debug" if DEBUG else ""),
+            # One a Python, as the numpy that is cimported may be another.
+            build_dir=f"{GENERATED}-{sys.implementation.cache_tag}" + ("-debug" if DEBUG else ""),
             compiler_directives=DIRECTIVES,
             force=force,
             show_all_warnings=False,
