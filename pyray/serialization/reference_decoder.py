@@ -249,7 +249,8 @@ class Decoder:
         if number < 0 and self._message.nodes[index].kind is Kind.BUFFER:
             with memoryview(buffer) as view:
                 return buffer if view.readonly else view.toreadonly()
-        return buffer
+        # Through a PickleBuffer, so that its `obj` is these bytes and not the whole message.
+        return buffer if number < 0 else memoryview(PickleBuffer(buffer))
 
     def _ndarray(self, index: int, row: int) -> Any:
         import numpy
