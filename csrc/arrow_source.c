@@ -211,8 +211,8 @@ static int make_small_columns(PrArrowSource *source) {
         status = join_texts(m->dtypes, 1, m->tensor_dtype, m->n_tensors, &source->dtype_offsets,
                             &source->dtype_data);
     for (int i = 0; i < 2 && status == PR_ARROW_OK; i++)
-        status = join_texts(m->globals + i, 2, NULL, m->n_globals, &source->global_offsets[i],
-                            &source->global_data[i]);
+        status = join_texts(m->n_globals ? m->globals + i : NULL, 2, NULL, m->n_globals,
+                            &source->global_offsets[i], &source->global_data[i]);
     return status == PR_ARROW_OK ? make_list_bounds(source) : status;
 }
 
