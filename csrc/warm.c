@@ -1,5 +1,6 @@
 #include "warm.h"
 
+#include <stdint.h>
 #include <sys/mman.h>
 
 enum { BLOCKS = 16, HUGE = 1 << 21 };
@@ -55,6 +56,13 @@ void pr_warm_give(void *block, size_t capacity) {
     idle[n_idle].block = block;
     idle[n_idle++].capacity = capacity;
     idle_bytes += capacity;
+}
+
+void pr_warm_expect(void *memory, size_t size) {
+    uintptr_t begin = ((uintptr_t)memory + 4095) & ~(uintptr_t)4095;
+    uintptr_t end = ((uintptr_t)memory + size) & ~(uintptr_t)4095;
+    if (end > begin && end - begin >= 2 * HUGE)
+        madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* advice: a refusal is no error */
 }
 
 size_t pr_warm_idle(void) {

@@ -24,6 +24,9 @@ cdef extern from "_encode_compat.h":
     int64_t pyray_int_size(PyObject *o)
     int pyray_int_bytes(PyObject *o, uint8_t *out, int64_t size) except -1
 
+cdef extern from "warm.h":
+    void pr_warm_expect(void *memory, size_t size)
+
 cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(PyObject *o)
     void *PyUnicode_DATA(PyObject *o)
@@ -90,12 +93,19 @@ cdef bytes scalar_message(object o):
     return None
 
 
+cdef bytes new_bytes(uint64_t size):
+    """A bytes object to be filled."""
+    cdef bytes message = PyBytes_FromStringAndSize(NULL, size)
+    pr_warm_expect(PyBytes_AS_STRING(message), size)
+    return message
+
+
 cdef bytes columns_message(object o, object context, object buffer_callback):
     cdef Encoder e = acquire(context, buffer_callback)
     cdef bytes message
     try:
         e.encode(o)
-        message = PyBytes_FromStringAndSize(NULL, e.b.total_size)
+        message = new_bytes(e.b.total_size)
         write_message(e, <uint8_t *> PyBytes_AS_STRING(message))
     finally:
         release(e)
@@ -263,7 +273,7 @@ cdef SerializedObject columns_of(object obj, object context):
     try:
         e.encode(obj)
         head = pr_padded_head(&e.b)
-        message = PyBytes_FromStringAndSize(NULL, head)
+        message = new_bytes(head)
         pr_write_head(&e.b, <uint8_t *> PyBytes_AS_STRING(message))
         memset(PyBytes_AS_STRING(message) + e.b.head_size, 0, head - e.b.head_size)
         s.head = message
