@@ -143,16 +143,19 @@ static int fill_buffer(Decoder *d, const PrNode *node, int64_t row, int64_t coun
 /* -- arrays ---------------------------------------------------------------------------------------
  */
 
-static int load_numpy(Decoder *d) {
-    if (d->numpy != NULL) return 0;
+/* Set with the first array that this process decodes. */
+static const PyrayNdarrayApi *numpy_api;
+
+static int load_numpy(void) {
+    if (numpy_api != NULL) return 0;
     PyObject *module = PyImport_ImportModule("pyray.serialization._ndarray");
     if (module == NULL) return -1;
     PyObject *capsule = PyObject_GetAttrString(module, "_api");
     Py_DECREF(module);
     if (capsule == NULL) return -1;
-    d->numpy = PyCapsule_GetPointer(capsule, PYRAY_NDARRAY_CAPSULE);
+    numpy_api = PyCapsule_GetPointer(capsule, PYRAY_NDARRAY_CAPSULE);
     Py_DECREF(capsule);
-    return d->numpy == NULL ? -1 : 0;
+    return numpy_api == NULL ? -1 : 0;
 }
 
 /* Borrowed; each is made once. */
@@ -169,8 +172,8 @@ static PyObject *dtype_at(Decoder *d, int64_t index, int64_t *itemsize) {
     }
     if (d->dtypes[index] == NULL) {
         PrText text = m->dtypes[index];
-        d->dtypes[index] = d->numpy->dtype_from_text((const char *)text.data, (Py_ssize_t)text.size,
-                                                     &d->itemsizes[index]);
+        d->dtypes[index] = numpy_api->dtype_from_text((const char *)text.data,
+                                                      (Py_ssize_t)text.size, &d->itemsizes[index]);
     }
     *itemsize = d->itemsizes[index];
     return d->dtypes[index];
@@ -235,7 +238,7 @@ static PyObject *make_array(Decoder *d, int64_t tensor) {
     if (array_size(shape, end - begin, itemsize) != size) {
         malformed("an array's shape does not fit its buffer");
     } else {
-        array = d->numpy->view(owner, data, dtype, (int)(end - begin), shape, order, writable);
+        array = numpy_api->view(owner, data, dtype, (int)(end - begin), shape, order, writable);
     }
     Py_DECREF(owner);
     return array;
@@ -244,7 +247,7 @@ static PyObject *make_array(Decoder *d, int64_t tensor) {
 static int fill_ndarray(Decoder *d, const PrNode *node, int64_t row, int64_t count,
                         PyObject **out) {
     const int32_t *tensors = (const int32_t *)(const void *)node->a + row;
-    if (load_numpy(d) < 0) return -1;
+    if (load_numpy() < 0) return -1;
     for (int64_t i = 0; i < count; i++) {
         if ((out[i] = make_array(d, tensors[i])) == NULL) return -1;
     }

@@ -51,6 +51,7 @@ cdef class Buffer:
     cdef Py_ssize_t size
     cdef bint readonly
     cdef void *memory
+    cdef size_t capacity  # of memory, if it is a block of csrc/warm.h
 
     @staticmethod
     cdef Buffer view(object owner, const char *data, Py_ssize_t size, bint readonly=*)
@@ -78,3 +79,5 @@ cdef class Message:
 
 cdef object scalar(const uint8_t *data, Py_ssize_t size)
 cdef object as_source(object buffer)
+cdef const uint8_t *source_data(object source)
+cdef Py_ssize_t source_size(object source)

@@ -16,6 +16,12 @@ from _thread import RLock
 
 from pyray.serialization.errors import DeserializationError as MalformedMessage
 
+cdef extern from "warm.h":
+    enum:
+        PR_WARM_SMALLEST
+    void *pr_warm_take(size_t size, size_t *capacity)
+    void pr_warm_give(void *block, size_t capacity)
+
 cdef extern from "Python.h":
     object PyMemoryView_FromObject(object source)
     const Py_buffer *PyMemoryView_GET_BUFFER(object view)
@@ -99,7 +105,10 @@ cdef class Buffer:
     cdef Buffer allocate(Py_ssize_t size):
         """New writable memory, aligned to 64; its content is arbitrary."""
         cdef Buffer self = Buffer.__new__(Buffer)
-        self.memory = PyMem_RawMalloc(size + ALIGNMENT)
+        if size >= PR_WARM_SMALLEST:
+            self.memory = pr_warm_take(size, &self.capacity)
+        else:
+            self.memory = PyMem_RawMalloc(size + ALIGNMENT)
         if self.memory == NULL:
             raise MemoryError
         self.data = <char *> self.memory + (-<uint64_t> self.memory) % ALIGNMENT
@@ -107,7 +116,10 @@ cdef class Buffer:
         return self
 
     def __dealloc__(self):
-        PyMem_RawFree(self.memory)
+        if self.capacity:
+            pr_warm_give(self.memory, self.capacity)
+        else:
+            PyMem_RawFree(self.memory)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         PyBuffer_FillInfo(view, self, self.data, self.size, self.readonly, flags)
@@ -148,13 +160,13 @@ cdef object as_source(object buffer):
     return buffer if PyBytes_CheckExact(buffer) else Buffer.wrap(buffer)
 
 
-cdef inline const uint8_t *source_data(object source):
+cdef const uint8_t *source_data(object source):
     if PyBytes_CheckExact(source):
         return <const uint8_t *> PyBytes_AS_STRING(source)
     return <const uint8_t *> (<Buffer> source).data
 
 
-cdef inline Py_ssize_t source_size(object source):
+cdef Py_ssize_t source_size(object source):
     return PyBytes_GET_SIZE(source) if PyBytes_CheckExact(source) else (<Buffer> source).size
 
 
@@ -162,13 +174,13 @@ cdef inline Py_ssize_t source_size(object source):
 
 
 cdef object small_int(const uint8_t *data, Py_ssize_t size):
-    cdef int64_t value = 0
+    cdef uint64_t value = 0
     if size < 1:
         raise MalformedMessage("malformed message: an int has no bytes")
     if size > 8:
         return int_from_bytes(data, size)
     memcpy(&value, data, size)
-    return PyLong_FromLongLong(value << 8 * (8 - size) >> 8 * (8 - size))
+    return PyLong_FromLongLong(<int64_t> (value << 8 * (8 - size)) >> 8 * (8 - size))
 
 
 cdef str text(const uint8_t *data, Py_ssize_t size, const char *errors):
