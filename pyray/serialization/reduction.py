@@ -40,6 +40,8 @@ __all__ = [
 #: The pickle protocol whose reduction values we ask for.
 PROTOCOL = 5
 
+_MISSING: Any = object()
+
 
 # -- which reducer ---------------------------------------------------------------------------
 
@@ -89,11 +91,12 @@ def reduce(obj: Any, context: SerializationContext | None = None) -> Reduced:
 
 def reduce_ex(obj: Any) -> Reduced:
     """The object's own reduction, asked of the instance as pickle does."""
-    method = getattr(obj, "__reduce_ex__", None)
-    if method is not None:
+    # A method that is None is called all the same: so a class says that it cannot be pickled.
+    method = getattr(obj, "__reduce_ex__", _MISSING)
+    if method is not _MISSING:
         return method(PROTOCOL)
-    method = getattr(obj, "__reduce__", None)
-    if method is not None:
+    method = getattr(obj, "__reduce__", _MISSING)
+    if method is not _MISSING:
         return method()
     raise PicklingError(f"can't pickle {type(obj).__name__!r} object: {obj!r}")
 
@@ -399,6 +402,12 @@ def check_reduce_value(
                 f"length of the NEWOBJ_EX argument tuple must be exactly 3, not {len(args)}"
             )
         _check_new_arguments(obj, name, args)
+        for ordinal, item, kind in (("second", args[1], tuple), ("third", args[2], dict)):
+            if not isinstance(item, kind):
+                raise PicklingError(
+                    f"{ordinal} item from NEWOBJ_EX argument tuple must be a {kind.__name__}, "
+                    f"not {type(item).__name__}"
+                )
     return func, args, state, listitems, dictitems, setter
 
 

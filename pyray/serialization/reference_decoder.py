@@ -396,12 +396,16 @@ def _extend(obj: Any, items: list[Any]) -> None:
         obj.append(item)
 
 
+#: None is a __setstate__ as well, which cannot be called.
+_MISSING: Any = object()
+
+
 def _set_state(obj: Any, state: Any) -> None:
     """What pickle does with a state when there is no setter."""
     if state is None:
         return
-    setstate = getattr(obj, "__setstate__", None)
-    if setstate is not None:
+    setstate = getattr(obj, "__setstate__", _MISSING)
+    if setstate is not _MISSING:
         setstate(state)
         return
     slot_state = None
