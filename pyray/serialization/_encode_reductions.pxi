@@ -174,8 +174,8 @@ cdef int put_dict_items(Encoder e, object items, PrSlot *slot) except -1:
     cdef list pairs = list(items)
     cdef PrColumn *c = column(e, slot, PR_DICT, 0, 0, 2, False)
     for pair in pairs:
-        if type(pair) is not tuple or len(pair) != 2:
-            raise PicklingError("dict items iterator must return 2-tuples")
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise TypeError("dict items iterator must return 2-tuples")
     check(pr_list_row(slot, c, len(pairs)))
     if len(pairs) >= 2:
         note_pair(e, &c.slots[0], <PyObject *> pairs[0][0], <PyObject *> pairs[1][0])
