@@ -62,6 +62,16 @@ static inline PyObject *pyray_instance_dict(PyObject *o) {
     return dict;
 }
 
+/* The type's version tag: it changes with every change of the type, and is never given to another.
+ * 0 when the type has none at the moment. */
+static inline unsigned int pyray_type_version(void *kind) {
+    PyTypeObject *type = (PyTypeObject *)kind;
+#if PY_VERSION_HEX < 0x030d0000
+    if (!PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG)) return 0;
+#endif
+    return type->tp_version_tag;
+}
+
 /* What object.__reduce_ex__ makes of an empty instance dictionary: 3.10 an empty state, later
  * versions none. */
 #define PYRAY_EMPTY_DICT_IS_STATE (PY_VERSION_HEX < 0x030b0000)

@@ -9,7 +9,7 @@ _HOOKS = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs__", "__ge
           "__getattribute__", "__getattr__")
 # Their reductions return what the object holds, nothing that only they can reach.
 _TRUSTED = frozenset(sys.stdlib_module_names) | {
-    "numpy", "pandas", "scipy", "torch", "pyarrow", "polars", "pyray"}
+    "cloudpickle", "numpy", "pandas", "scipy", "torch", "pyarrow", "polars", "pyray"}
 
 
 def runs_user_code(cls, reducer):
@@ -26,12 +26,14 @@ def runs_user_code(cls, reducer):
 cdef int put_by_reducer(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except -1:
     cdef TypeInfo info
     cdef object rv = NotImplemented
-    cdef int32_t g
     e.calls += 1
-    if e.global_indices and (is_type(o) or is_function(o)):
-        known = e.global_indices.get(<size_t> o)
-        if known is not None and known >= 0:
-            return put_index(e, PR_GLOBAL, known, slot)
+    if is_type(o) or is_function(o):
+        if global_of(e, <object> o) >= 0:
+            return put_index(e, PR_GLOBAL, e.global_indices[<size_t> o], slot)
+        rv = e.global_indices[<size_t> o]
+        if entry < 0:
+            entry = pr_memo_get(&e.memo, o, NULL)
+        return put_reduced(e, o, rv, slot, new_entry(e, o) if entry < 0 else entry)
     if e.context is not None:
         rv = e.context.reduce(<object> o)
         if rv is not NotImplemented:
@@ -39,35 +41,30 @@ cdef int put_by_reducer(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) exc
     if rv is NotImplemented:
         info = info_of(e, o)
         if info.reducer is None:
-            return put_plain(e, o, info, slot, entry)
+            return put_plain(e, o, slot, entry)
         if info.runs_user_code:
             require_memo(e)
         rv = info.reducer(<object> o)
     if type(rv) is str:
-        g = add_global(e, <object> o, rv)
-        return put_index(e, PR_GLOBAL, g, slot)
-    if entry < 0 and (is_type(o) or is_function(o)):
-        entry = pr_memo_get(&e.memo, o, NULL)
-        if entry < 0:
-            entry = new_entry(e, o)
+        return put_index(e, PR_GLOBAL, named_global(e, <object> o, rv), slot)
     return put_reduced(e, o, rv, slot, entry)
 
 
-cdef int put_plain(Encoder e, PyObject *o, TypeInfo info, PrSlot *slot, int64_t entry) except -1:
+cdef int put_plain(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except -1:
     """An instance that object.__reduce_ex__ would reduce to its class and its __dict__."""
     cdef PyObject *held = pyray_instance_dict(o)
     cdef object state = None
+    cdef int32_t g
     if held != NULL:
         state = <object> held
         Py_DECREF(state)
         if not PyDict_GET_SIZE(held) and not PYRAY_EMPTY_DICT_IS_STATE:
             state = None
     cls = type(<object> o)
-    if info.global_index is None:
-        info.global_index = global_of(e, cls)
-    if info.global_index < 0:
+    g = global_of(e, cls)
+    if g < 0:
         return put_reduce(e, o, newobj, (cls,), state, None, None, None, slot, entry)
-    return put_instance(e, o, cls, info.global_index, state, slot, entry, 2)
+    return put_instance(e, o, cls, g, state, slot, entry, 2)
 
 
 cdef int put_instance(Encoder e, PyObject *o, object cls, int32_t g, object state, PrSlot *slot,
@@ -91,13 +88,46 @@ cdef int put_instance(Encoder e, PyObject *o, object cls, int32_t g, object stat
 
 cdef int put_reduced(Encoder e, PyObject *o, object rv, PrSlot *slot, int64_t entry) except -1:
     cdef int32_t g
-    func, args, state, listitems, dictitems, setter = reduction.check_reduce_value(<object> o, rv)
+    cdef Py_ssize_t n
+    cdef object state = None, listitems = None, dictitems = None, setter = None
+    if not is_sound(o, rv):
+        rv = reduction.check_reduce_value(<object> o, rv)
+    n = PyTuple_GET_SIZE(rv)
+    func, args = (<tuple> rv)[0], (<tuple> rv)[1]
+    if n > 2:
+        state = (<tuple> rv)[2]
+    if n > 3:
+        listitems = (<tuple> rv)[3]
+    if n > 4:
+        dictitems = (<tuple> rv)[4]
+    if n > 5:
+        setter = (<tuple> rv)[5]
     if (func is newobj and len(args) == 1 and listitems is None and dictitems is None
             and setter is None):
         g = global_of(e, args[0])
         if g >= 0:
             return put_instance(e, o, args[0], g, state, slot, entry, 2)
     return put_reduce(e, o, func, args, state, listitems, dictitems, setter, slot, entry)
+
+
+cdef bint is_sound(PyObject *o, object rv):
+    """Whether a reduce value is one of the ordinary ones, which need no further check."""
+    cdef Py_ssize_t n
+    if not PyTuple_CheckExact(rv):
+        return False
+    n = PyTuple_GET_SIZE(rv)
+    if n < 2 or n > 6 or not PyTuple_CheckExact((<tuple> rv)[1]):
+        return False
+    if n > 3 and ((<tuple> rv)[3] is not None or (n > 4 and (<tuple> rv)[4] is not None)):
+        return False
+    if n == 6 and not ((<tuple> rv)[5] is None or type((<tuple> rv)[5]) is FunctionType):
+        return False
+    func = (<tuple> rv)[0]
+    if func is newobj:
+        return PyTuple_GET_SIZE((<tuple> rv)[1]) > 0 and (<tuple> rv)[1][0] is type(<object> o)
+    if type(func) is FunctionType:
+        return not func.__name__.startswith("__newobj")
+    return type(func) is BuiltinFunctionType or type(func) is type
 
 
 cdef int put_reduce(Encoder e, PyObject *o, object func, object args, object state,
@@ -219,13 +249,21 @@ cdef int put_state(Encoder e, object state, PrSlot *slot, Py_ssize_t own) except
 
 
 cdef TypeInfo info_of(Encoder e, PyObject *o):
+    """How instances of the type of `o` are reduced: kept over messages, while nothing changes."""
+    cdef void *kind = PYRAY_TYPE(o)
+    cdef unsigned int tag = pyray_type_version(kind)
+    cdef TypeInfo info = type_infos.get(<size_t> kind)
     cls = type(<object> o)
-    cdef TypeInfo info = e.infos.get(cls)
-    if info is None:
+    if (info is None or info.tag != tag or tag == 0 or info.version != registry.version
+            or cls in dispatch_table):
         info = TypeInfo()
         info.reducer = reduction.reducer_for(cls)
         info.runs_user_code = info.reducer is not None and runs_user_code(cls, info.reducer)
-        e.infos[cls] = info
+        info.tag = pyray_type_version(kind)
+        info.version = registry.version
+        if len(type_infos) >= MOST_INFOS:
+            type_infos.clear()
+        type_infos[<size_t> kind] = info
     if info.reducer is reduction.reduce_by_cloudpickle:
         begin_message(e)
     return info
@@ -239,30 +277,66 @@ cdef int begin_message(Encoder e) except -1:
 
 
 cdef int32_t global_of(Encoder e, object o) except -2:
-    """Index of a function or class that can be imported by name; -1 for all else."""
+    """Index of a function or class that can be imported by name; -1 for all else.
+
+    What a function or class is reduced to instead is kept, so that it is asked for once."""
     cdef PyObject *p = <PyObject *> o
     if not (is_type(p) or is_function(p) or type(o).__name__ == CYTHON_FUNCTION):
         return -1
     known = e.global_indices.get(<size_t> p)
-    if known is not None:
-        return known
-    begin_message(e)
-    name = reduction.reduce(o, e.context)
-    if type(name) is str:
-        return add_global(e, o, name)
-    e.pinned.append(o)
-    e.global_indices[<size_t> p] = -1
-    return -1
+    if known is None:
+        known = importable_name(o)
+        if known is not None:
+            return add_global(e, o, (<tuple> known)[0], (<tuple> known)[1])
+        begin_message(e)
+        known = reduction.reduce(o, e.context)
+        if type(known) is str:
+            return named_global(e, o, known)
+        e.pinned.append(o)
+        e.global_indices[<size_t> p] = known
+    return known if type(known) is int else -1
 
 
-cdef int32_t add_global(Encoder e, object o, object name) except -2:
+cdef object importable_name(object o):
+    """(module, name) of an ordinary function or class that an import finds under it, else None.
+
+    A shortcut past `reduction`, which decides about everything that is None here."""
+    if is_type(<PyObject *> o):
+        if type(o) is not type and type(o) in dispatch_table:
+            return None
+    elif type(o) is not FunctionType and type(o) is not BuiltinFunctionType:
+        return None
+    if registry.registered and type(o) in registry.registered:
+        return None
+    try:
+        module, name = o.__module__, o.__qualname__
+    except AttributeError:
+        return None
+    if type(module) is not str or type(name) is not str or "." in name:
+        return None
+    if module == "__main__" or module == "__mp_main__":
+        return None
+    cloudpickle = modules.get("cloudpickle.cloudpickle")
+    if cloudpickle is not None and getattr(cloudpickle, "_PICKLE_BY_VALUE_MODULES", True):
+        return None
+    if getattr(modules.get(module), name, None) is not o:
+        return None
+    return module, name
+
+
+cdef int32_t named_global(Encoder e, object o, object name) except -2:
     """Index of the global that a reduction named."""
     known = e.global_indices.get(<size_t> <PyObject *> o)
-    if known is not None and known >= 0:
+    if type(known) is int:
         return known
+    module, name = reduction.global_name(o, name)
+    return add_global(e, o, module, name)
+
+
+cdef int32_t add_global(Encoder e, object o, object module, object name) except -2:
     cdef int32_t g = <int32_t> e.b.n_globals
     cdef bytes text
-    for part in reduction.global_name(o, name):
+    for part in (module, name):
         text = (<str?> part).encode()
         check(pr_bytes_reserve(&e.b.globals, len(text) + 10))
         pr_bytes_varint(&e.b.globals, len(text))

@@ -17,7 +17,8 @@ cdef struct PathStep:
 
 cdef class TypeInfo:
     cdef object reducer        # None: a plain instance
-    cdef object global_index   # of the class, -1 by value, None not asked yet
+    cdef unsigned int tag      # version of the type; no two types, or states of one, share it
+    cdef object version        # of the registry
     cdef bint runs_user_code   # so that any object may turn up again
 
 
@@ -28,8 +29,7 @@ cdef class Encoder:
     cdef PrMemo homes     # (string, column) -> value, beyond a string's first column
     cdef object context
     cdef object buffer_callback
-    cdef dict infos
-    cdef dict global_indices
+    cdef dict global_indices  # address -> index of the global, or the reduce value instead
     cdef dict dtype_indices
     cdef list pinned      # owners of buffers and of names
     cdef list queue       # deferred objects

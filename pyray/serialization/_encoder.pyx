@@ -11,6 +11,7 @@ could show it a second time, so before the first such call the walk starts again
 
 import sys
 from copyreg import __newobj__ as newobj
+from copyreg import dispatch_table
 from types import BuiltinFunctionType, FunctionType
 
 cimport cython
@@ -30,7 +31,7 @@ from libc.string cimport memcpy, memset, strcmp
 
 from pyray.serialization._column cimport *
 
-from pyray.serialization import reduction
+from pyray.serialization import reduction, registry
 from pyray.serialization.errors import PicklingError
 
 
@@ -39,6 +40,7 @@ cdef extern from "_encode_compat.h":
     int64_t pyray_int_size(PyObject *o)
     int pyray_int_bytes(PyObject *o, uint8_t *out, int64_t size) except -1
     PyObject *pyray_instance_dict(PyObject *o)
+    unsigned int pyray_type_version(void *kind)
     bint PYRAY_EMPTY_DICT_IS_STATE
     void *PYRAY_TYPE(PyObject *o)
     Py_ssize_t PYRAY_REFCNT(PyObject *o)
@@ -98,8 +100,11 @@ cdef enum:
 # C frames are a few hundred bytes a level; beyond this a thread's stack might not do.
 cdef Py_ssize_t DEEPEST = 12000
 cdef size_t KEPT = 48 << 20
+cdef Py_ssize_t MOST_INFOS = 1024
 cdef PyrayNdarrayApi *ndarray_api = NULL
 cdef list idle = []
+cdef dict type_infos = {}  # address of a type -> TypeInfo
+cdef dict modules = sys.modules
 
 
 
@@ -116,7 +121,7 @@ cdef inline int check(int status) except -1:
 
 
 cdef class TypeInfo:
-    """What is known of a type while a message lasts."""
+    """What is known of a type while it has its version tag, and the registry its version."""
 
 
 @cython.final
@@ -125,7 +130,6 @@ cdef class Encoder:
 
     def __cinit__(self):
         pr_builder_init(&self.b)
-        self.infos = {}
         self.global_indices = {}
         self.dtype_indices = {}
         self.pinned = []
@@ -149,8 +153,6 @@ cdef class Encoder:
             for i in range(n):
                 Py_DECREF(<object> <PyObject *> self.memo.entries[i].key)
             pr_memo_clear(&self.memo)
-        if self.infos:
-            self.infos.clear()
         if self.global_indices:
             self.global_indices.clear()
         if self.dtype_indices:
