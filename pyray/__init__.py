@@ -28,6 +28,7 @@ from pyray.serialization import (
     register_serializer,
     serialize,
     serialize_to,
+    view,
 )
 
 __version__ = "0.1.0"
@@ -57,4 +58,5 @@ __all__ = [
     "register_serializer",
     "serialize",
     "serialize_to",
+    "view",
 ]

@@ -6,6 +6,7 @@ the parts. numpy, cloudpickle and pyarrow are imported when an object of theirs 
 
 from __future__ import annotations
 
+from ._view import view
 from .arrow import from_arrow, from_arrow_ipc
 from .context import (
     SerializationContext,
@@ -61,4 +62,5 @@ __all__ = [
     "register_serializer",
     "serialize",
     "serialize_to",
+    "view",
 ]
