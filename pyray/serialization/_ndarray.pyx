@@ -115,6 +115,12 @@ cdef int describe(PyObject *obj, PyrayArray *out) except -1:
     out.shape = <const int64_t *> shape_of(array)
     out.ndim = ndim_of(array)
     out.order = 0 if flags_of(array) & NPY_ARRAY_C_CONTIGUOUS else 1
+    if type_of(array) in (numpy.NPY_DATETIME, numpy.NPY_TIMEDELTA):
+        # numpy exports no buffer of dates; whoever gets the owner out of band will ask for one.
+        exported = (<object> obj).view("i8")
+        Py_INCREF(exported)
+        out.owner = <PyObject *> exported
+        Py_DECREF(<object> obj)
     return 1
 
 
