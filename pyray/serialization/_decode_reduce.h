@@ -162,11 +162,26 @@ static PyObject *make_instance(Decoder *d, const PrNode *node, int64_t row, int3
     if (object == NULL) return NULL;
     if (number >= 0) object = settle(d, number, object);
     const PrNode *state = child(d, node, 0);
-    int status = plan->attributes && state->n_children <= FEW
+    /* A class's `__new__` may return anything, of which the plan knows nothing. */
+    int status = plan->attributes && state->n_children <= FEW && Py_IS_TYPE(object, plan->cls)
                      ? set_attributes(d, plan, object, state, row)
                      : set_state_row(d, object, state, row);
     if (status < 0) Py_CLEAR(object);
     return object;
+}
+
+/* The state of what is no instance of the class that made it: a dict, applied as one. Field f is
+ * cells[f * stride]. */
+static int set_state_of_stranger(const ClassPlan *plan, PyObject *object, PyObject **cells,
+                                 int64_t stride, uint32_t fields) {
+    PyObject *state = PyDict_New();
+    int status = state == NULL ? -1 : 0;
+    for (uint32_t f = 0; f < fields && status == 0; f++) {
+        status = PyDict_SetItem(state, plan->names[f], cells[f * stride]);
+    }
+    if (status == 0) status = set_state(object, state);
+    Py_XDECREF(state);
+    return status;
 }
 
 static int make_instances(const PrNode *record, void *given, PyObject **cells, int64_t count,
@@ -175,6 +190,10 @@ static int make_instances(const PrNode *record, void *given, PyObject **cells, i
     uint32_t fields = record->n_children;
     for (int64_t i = 0; i < count; i++) {
         if ((out[i] = new_instance(plan)) == NULL) return -1;
+        if (!Py_IS_TYPE(out[i], plan->cls)) {
+            if (set_state_of_stranger(plan, out[i], cells + i, count, fields) < 0) return -1;
+            continue;
+        }
         for (uint32_t f = 0; f < fields; f++) {
             if (PyObject_GenericSetAttr(out[i], plan->names[f], cells[f * count + i]) < 0) {
                 return -1;
@@ -252,14 +271,17 @@ static PyObject *call(PyObject *function, Arguments *arguments) {
 static int append_each(PyObject *object, PyObject *items) {
     PyObject *append = PyObject_GetAttr(object, str_append);
     if (append == NULL) return -1;
-    Py_ssize_t i = 0, count = PyList_GET_SIZE(items);
-    for (; i < count; i++) {
-        PyObject *result = PyObject_CallOneArg(append, PyList_GET_ITEM(items, i));
+    int status = 0;
+    /* Others may know the list, and `append` may change it. */
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items) && status == 0; i++) {
+        PyObject *item = Py_NewRef(PyList_GET_ITEM(items, i));
+        PyObject *result = PyObject_CallOneArg(append, item);
+        if (result == NULL) status = -1;
+        Py_DECREF(item);
         Py_XDECREF(result);
-        if (result == NULL) break;
     }
     Py_DECREF(append);
-    return i == count ? 0 : -1;
+    return status;
 }
 
 static int extend(PyObject *object, PyObject *items) {
