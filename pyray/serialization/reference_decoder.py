@@ -69,14 +69,13 @@ def _scalar(tag: int, data: bytes) -> Any:
     """Section 1."""
     constants = {Tag.NONE: None, Tag.FALSE: False, Tag.TRUE: True}
     if tag in constants:
-        check(not data, "something follows a constant")
         return constants[Tag(tag)]
     if tag == Tag.INT:
         check(bool(data), "an int without bytes")
         return int.from_bytes(data, "little", signed=True)
     if tag == Tag.FLOAT:
-        check(len(data) == 8, "a float that has not 8 bytes")
-        return unpack("<d", data)[0]
+        check(len(data) >= 8, "a float that has not 8 bytes")
+        return unpack("<d", data[:8])[0]
     if tag == Tag.STR:
         return _string(data)
     if tag == Tag.SURROGATES:

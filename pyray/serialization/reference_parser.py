@@ -135,8 +135,9 @@ def parse(view: memoryview) -> Message:
     first, zero, zeros, description_size, total_size = unpack_from("<BBHIQ", view)
     check(first == VERSION << 4 | Tag.COLUMNS, "it is no columns message")
     check(zero == 0 and zeros == 0, "reserved bytes of the prefix are not zero")
-    check(total_size == len(view), f"it has {len(view)} bytes and says {total_size}")
+    check(total_size <= len(view), f"it has {len(view)} bytes and says {total_size}")
     check(total_size % 8 == 0, "its size is not a multiple of 8")
+    view = view[:total_size]  # what follows is not of this message
     message = Message(view)
     end = _PREFIX + description_size
     check(end <= len(view), "the description leaves the message")
