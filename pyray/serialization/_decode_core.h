@@ -116,6 +116,16 @@ static PyObject *decode_row(Decoder *d, uint32_t node, int64_t row) {
     return object;
 }
 
+/* One object of a kind without children, for a view: other threads may be decoding rows. */
+static PyObject *decode_leaf(Decoder *d, uint32_t node, int64_t row) {
+    PyObject *object = NULL;
+    int64_t work = d->work;
+    d->work = INT64_MAX;
+    if (fill(d, &d->message.nodes[node], row, 1, &object) < 0) Py_CLEAR(object);
+    d->work = work;
+    return object;
+}
+
 /* The message's object. The whole message will be read, so all of it is proved first. */
 static PyObject *decode_root(Decoder *d) {
     if (pr_message_check(&d->message) < 0) return malformed(d->message.error), NULL;

@@ -57,9 +57,9 @@ static int fill_remembered(Decoder *d, const PrNode *node, uint32_t entry, PyObj
 /* A range of rows of which some have entries: these one by one, what lies between at once. */
 static int fill_with_memo(Decoder *d, const PrNode *node, int64_t row, int64_t count,
                           PyObject **out) {
-    if (open_memo(d) < 0) return -1;
     int64_t at = row, end = row + count;
     uint32_t entry = pr_memo_lower_bound(&d->message, node, row);
+    if (entry < node->memo_end && d->message.memo_row[entry] < end && open_memo(d) < 0) return -1;
     for (; entry < node->memo_end && d->message.memo_row[entry] < end; entry++) {
         int64_t next = d->message.memo_row[entry];
         if (next > at && fill_rows(d, node, at, next - at, out + (at - row)) < 0) return -1;

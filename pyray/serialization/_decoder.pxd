@@ -74,6 +74,7 @@ cdef class Message:
     cdef Message open(object buffer, object context, bint trusted, object allow, object buffers)
 
     cdef object decode(self, uint32_t node, int64_t row)
+    cdef object leaf(self, uint32_t node, int64_t row)
     cdef tuple global_name(self, uint32_t index)
 
 

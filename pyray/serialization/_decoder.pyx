@@ -47,6 +47,7 @@ cdef extern from "_decode_core.h":
     int decoder_open(Decoder *d, const void *data, Py_ssize_t size) except -1
     object decode_root(Decoder *d)
     object decode_row(Decoder *d, uint32_t node, int64_t row)
+    object decode_leaf(Decoder *d, uint32_t node, int64_t row)
     object int_from_bytes(const uint8_t *data, size_t size)
     str text_of(PrText text)
 
@@ -391,6 +392,10 @@ cdef class Message:
 
             with use(self.context):
                 return decode_row(&self.decoder, node, row)
+
+    cdef object leaf(self, uint32_t node, int64_t row):
+        """The object of a row of a node of numbers, strings, bytes or arrays: runs no code."""
+        return decode_leaf(&self.decoder, node, row)
 
     cdef tuple global_name(self, uint32_t index):
         """Module and qualified name of a global, which is not looked up."""

@@ -140,7 +140,7 @@ cdef object wrap(Message m, uint32_t index, int64_t row):
         return sequence(LazySet.__new__(LazySet), m, index, row)
     if kind == PR_INSTANCE or kind == PR_REDUCE or kind == PR_GLOBAL:
         return place(LazyObject.__new__(LazyObject), m, index, row)
-    return m.decode(index, row)
+    return m.leaf(index, row)
 
 
 # -- views -------------------------------------------------------------------------------------

@@ -248,8 +248,8 @@ class Decoder:
         if number < 0 and self._message.nodes[index].kind is Kind.BUFFER:
             with memoryview(buffer) as view:
                 return buffer if view.readonly else view.toreadonly()
-        # Through a PickleBuffer, so that its `obj` is these bytes and not the whole message.
-        return buffer if number < 0 else memoryview(PickleBuffer(buffer))
+        # A copy, as the `obj` of the view must be these bytes and not the whole message.
+        return buffer if number < 0 else memoryview(bytes(buffer))
 
     def _ndarray(self, index: int, row: int) -> Any:
         import numpy
