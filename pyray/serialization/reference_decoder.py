@@ -258,7 +258,7 @@ class Decoder:
         text = self._message.dtypes[tensor.dtype]
         check(_DTYPE.fullmatch(text) is not None, f"dtype {text!r}")
         try:
-            buffer = PickleBuffer(self._buffer(tensor.buffer)).raw()
+            buffer = _bytes_of(self._buffer(tensor.buffer))
             dtype = numpy.dtype(text)
             size = dtype.itemsize
             for length in tensor.shape:
@@ -376,6 +376,14 @@ class Decoder:
         check(self._message.nodes[index].kind is Kind.DICT, "dict items that are no dict")
         for key, value in self._pairs(index, row):
             obj[key] = value
+
+
+def _bytes_of(buffer: Any) -> memoryview:
+    """The memory of a contiguous buffer, in whichever order it is."""
+    if isinstance(buffer, memoryview) and buffer.c_contiguous:
+        # Never a view that exports another view: CPython 3.11 crashes on cyclic garbage of both.
+        return buffer.cast("B")
+    return PickleBuffer(buffer).raw()
 
 
 @contextmanager
