@@ -4,22 +4,32 @@
 # The type of functions that Cython made; each extension module may have its own.
 cdef str CYTHON_FUNCTION = "cython_function_or_method"
 
-# Methods through which an object's reduction can run code of its own.
+# Attributes of a class through which a reduction can run code of the user's; the last two give
+# the items of what inherits from list, dict or deque.
 _HOOKS = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs__", "__getnewargs_ex__",
-          "__getattribute__", "__getattr__")
+          "__getattribute__", "__getattr__", "__iter__", "items")
 # Their reductions return what the object holds, nothing that only they can reach.
 _TRUSTED = frozenset(sys.stdlib_module_names) | {
     "cloudpickle", "numpy", "pandas", "scipy", "torch", "pyarrow", "polars", "pyray"}
 
 
+def is_trusted(function):
+    """Whether it is a function of a library that we know."""
+    if type(function) is not FunctionType and type(function) is not BuiltinFunctionType:
+        return False  # of an object that can be called, the module is that of its class
+    return str(function.__module__).partition(".")[0] in _TRUSTED
+
+
 def runs_user_code(cls, reducer):
     """Whether reducing an instance runs code that might show us an object a second time."""
-    if reducer is not reduction.reduce_ex:
-        return str(getattr(reducer, "__module__", None)).partition(".")[0] not in _TRUSTED
-    for name in _HOOKS:
-        hook = getattr(cls, name, None)
-        if type(hook) is FunctionType and hook.__module__.partition(".")[0] not in _TRUSTED:
-            return True
+    if cls in registry.registered or (
+            reducer is not reduction.reduce_ex and not is_trusted(reducer)):
+        return True
+    for base in cls.__mro__:
+        if str(base.__module__).partition(".")[0] not in _TRUSTED:
+            for name in _HOOKS:
+                if name in base.__dict__ and not is_trusted(base.__dict__[name]):
+                    return True
     return False
 
 
