@@ -6,6 +6,8 @@
  */
 #include "message.h"
 
+#include "debug.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -331,6 +333,7 @@ static int allocate_tables(Parser *p) {
     if (fixed + names * sizeof(PrText) > sizeof m->here) {
         block = m->storage = malloc(fixed + names * sizeof(PrText));
         if (block == NULL) return fail(m, "there is no memory for its description");
+        pr_debug_live(PR_LIVE_MESSAGES, 1);
     }
     m->nodes = (PrNode *)(void *)block;
     m->globals = (PrText *)(void *)(block + nodes);
@@ -424,6 +427,7 @@ int pr_message_parse(PrMessage *m, const uint8_t *base, uint64_t size) {
 }
 
 void pr_message_free(PrMessage *m) {
+    if (m->storage) pr_debug_live(PR_LIVE_MESSAGES, -1);
     free(m->storage);
     free(m->memo_first);
     m->storage = NULL;

@@ -1,5 +1,7 @@
 #include "warm.h"
 
+#include "debug.h"
+
 #include <stdint.h>
 #include <sys/mman.h>
 
@@ -33,6 +35,7 @@ void *pr_warm_take(size_t size, size_t *capacity) {
         block = idle[best].block;
         *capacity = idle[best].capacity;
         forget(best);
+        pr_debug_live(PR_LIVE_WARM_BLOCKS, 1);
         return block;
     }
     if (size > (size_t)-1 - HUGE) return NULL;
@@ -41,10 +44,12 @@ void *pr_warm_take(size_t size, size_t *capacity) {
     if (block == MAP_FAILED) return NULL;
     if (size >= HUGE) madvise(block, size, MADV_HUGEPAGE); /* fewer faults where it is allowed */
     *capacity = size;
+    pr_debug_live(PR_LIVE_WARM_BLOCKS, 1);
     return block;
 }
 
 void pr_warm_give(void *block, size_t capacity) {
+    pr_debug_live(PR_LIVE_WARM_BLOCKS, -1);
     if (capacity > PR_WARM_LIMIT) {
         munmap(block, capacity);
         return;

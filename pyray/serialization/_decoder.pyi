@@ -23,5 +23,8 @@ def decode_message(
 ) -> Any:
     """Return the object of a message."""
 
+def live_counts() -> dict[str, int]:
+    """In a debug build, how many large parsed messages and warm blocks there are; else zeros."""
+
 def message_size(buffer: Any) -> int | None:
     """Return how many bytes the message at the start of `buffer` has; None if all of it."""

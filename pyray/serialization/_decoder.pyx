@@ -16,6 +16,12 @@ from _thread import RLock
 
 from pyray.serialization.errors import DeserializationError as MalformedMessage
 
+cdef extern from "debug.h":
+    enum:
+        PR_LIVE_MESSAGES
+        PR_LIVE_WARM_BLOCKS
+    int64_t pr_debug_count(int kind)
+
 cdef extern from "warm.h":
     enum:
         PR_WARM_SMALLEST
@@ -293,6 +299,12 @@ cdef int open_decoder(Decoder *decoder, object source, list given) except -1:
     if given is not None:
         decoder.out_of_band = keep(given)
     return decoder_open(decoder, source_data(source), source_size(source))
+
+
+def live_counts():
+    """In a debug build, how many large parsed messages and warm blocks there are; else zeros."""
+    return {"messages": pr_debug_count(PR_LIVE_MESSAGES),
+            "warm blocks": pr_debug_count(PR_LIVE_WARM_BLOCKS)}
 
 
 def message_size(buffer):

@@ -25,7 +25,7 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
-from libc.stdint cimport INT32_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport INT32_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset, strcmp
 
@@ -47,6 +47,9 @@ cdef extern from "_encode_compat.h":
     PyObject **pyray_list_items(PyObject *o)
     PyObject **pyray_tuple_items(PyObject *o)
     int _PySet_NextEntry(PyObject *s, Py_ssize_t *position, PyObject **key, Py_hash_t *hash)
+
+cdef extern from "debug.h" nogil:
+    void pr_debug_written(const uint8_t *message, uint64_t size)
 
 cdef extern from "Python.h":
     PyObject *Py_None
@@ -608,4 +611,5 @@ cdef int write_message(Encoder e, uint8_t *out) except -1:
             padded = (<size_t> blobs[i].size + 63) & ~(<size_t> 63)
             memset(out + position + blobs[i].size, 0, padded - blobs[i].size)
             position += padded
+        pr_debug_written(out, b.total_size)
     return 0

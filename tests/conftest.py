@@ -1,0 +1,14 @@
+"""What all tests share: a debug build must end with nothing left behind."""
+
+import gc
+
+
+def pytest_sessionfinish(session, exitstatus):
+    from pyray.serialization import _decoder
+
+    gc.collect()
+    left = {name: count for name, count in _decoder.live_counts().items() if count}
+    # A test that failed may hold what it was looking at.
+    if left and exitstatus == 0:
+        session.exitstatus = 1
+        print(f"\nleft behind at the end of the tests: {left}")
