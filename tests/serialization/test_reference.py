@@ -685,8 +685,7 @@ def test_truncated(obj: Any) -> None:
     for size in range(len(message)):
         with pytest.raises(DeserializationError):
             decode_message(message[:size])
-    with pytest.raises(DeserializationError):
-        decode_message(message + bytes(8))
+    assert difference(obj, decode_message(message + bytes(8))) is None  # not of this message
 
 
 @pytest.mark.parametrize("obj", SAMPLES, ids=range(len(SAMPLES)))
