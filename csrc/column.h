@@ -162,5 +162,7 @@ int pr_plan(PrBuilder *b);
 /* Writes everything before the buffers' bytes: head_size bytes. */
 void pr_write_head(const PrBuilder *b, uint8_t *out);
 uint64_t pr_padded_head(const PrBuilder *b);
+/* The buffers' bytes, each padded to 64: what follows the padded head. */
+void pr_write_blobs(const PrBlob *blobs, size_t n, uint8_t *out);
 
 #endif

@@ -265,6 +265,16 @@ static uint8_t *write_memo(uint8_t *out, const PrBuilder *b) {
     return padded(number, 4 * n);
 }
 
+void pr_write_blobs(const PrBlob *blobs, size_t n, uint8_t *out) {
+    size_t i;
+    for (i = 0; i < n; i++) {
+        uint64_t size = (uint64_t)blobs[i].size, full = pad64(size);
+        if (size) memcpy(out, blobs[i].data, size);
+        memset(out + size, 0, full - size);
+        out += full;
+    }
+}
+
 void pr_write_head(const PrBuilder *b, uint8_t *out) {
     const Node *nodes = (const Node *)(const void *)b->nodes.data;
     uint32_t description_size = (uint32_t)b->description.size;

@@ -111,6 +111,7 @@ cdef extern from "column.h" nogil:
     int pr_plan(PrBuilder *b)
     void pr_write_head(const PrBuilder *b, uint8_t *out)
     uint64_t pr_padded_head(const PrBuilder *b)
+    void pr_write_blobs(const PrBlob *blobs, size_t n, uint8_t *out)
 
 
 cdef extern from "memo.h" nogil:

@@ -103,6 +103,8 @@ cdef enum:
 # C frames are a few hundred bytes a level; beyond this a thread's stack might not do.
 cdef Py_ssize_t DEEPEST = 12000
 cdef size_t KEPT = 48 << 20
+# Below so many bytes other threads may as well wait.
+cdef size_t GIL_WORTH = 1 << 16
 cdef Py_ssize_t MOST_INFOS = 1024
 cdef PyrayNdarrayApi *ndarray_api = NULL
 cdef list idle = []
@@ -599,17 +601,17 @@ cdef void release(Encoder e):
 
 cdef int write_message(Encoder e, uint8_t *out) except -1:
     """The whole message to `out`, which has room for b.total_size bytes."""
-    cdef PrBuilder *b = &e.b
-    cdef PrBlob *blobs = <PrBlob *> b.blobs.data
-    cdef size_t i, n = b.blobs.size // sizeof(PrBlob), position = pr_padded_head(b), padded
-    with nogil:
-        pr_write_head(b, out)
-        memset(out + b.head_size, 0, position - b.head_size)
-        for i in range(n):
-            if blobs[i].size:
-                memcpy(out + position, blobs[i].data, blobs[i].size)
-            padded = (<size_t> blobs[i].size + 63) & ~(<size_t> 63)
-            memset(out + position + blobs[i].size, 0, padded - blobs[i].size)
-            position += padded
-        pr_debug_written(out, b.total_size)
+    if e.b.total_size < GIL_WORTH:
+        write_all(&e.b, out)
+    else:
+        with nogil:
+            write_all(&e.b, out)
     return 0
+
+
+cdef void write_all(const PrBuilder *b, uint8_t *out) noexcept nogil:
+    cdef size_t head = pr_padded_head(b)
+    pr_write_head(b, out)
+    memset(out + b.head_size, 0, head - b.head_size)
+    pr_write_blobs(<const PrBlob *> b.blobs.data, b.blobs.size // sizeof(PrBlob), out + head)
+    pr_debug_written(out, b.total_size)

@@ -12,7 +12,13 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from pyray.serialization._column cimport PrBlob, PrBuilder, pr_padded_head, pr_write_head
+from pyray.serialization._column cimport (
+    PrBlob,
+    PrBuilder,
+    pr_padded_head,
+    pr_write_blobs,
+    pr_write_head,
+)
 from pyray.serialization._encoder cimport Encoder, acquire, release, write_message
 from pyray.serialization._decoder cimport Buffer
 
@@ -317,20 +323,15 @@ cdef class SerializedObject:
         return out
 
     cdef int write(self, uint8_t *out) except -1:
-        cdef const PrBlob *blobs
+        cdef const PrBlob *blobs = NULL
         cdef const unsigned char[::1] head = self.head
-        cdef size_t i, n = 0, position = head.shape[0], padded
+        cdef size_t n = 0
         if self.blobs is not None:
             blobs = <const PrBlob *> PyBytes_AS_STRING(self.blobs)
             n = len(self.blobs) // sizeof(PrBlob)
         with nogil:
-            memcpy(out, &head[0], position)
-            for i in range(n):
-                if blobs[i].size:
-                    memcpy(out + position, blobs[i].data, blobs[i].size)
-                padded = (<size_t> blobs[i].size + 63) & ~(<size_t> 63)
-                memset(out + position + blobs[i].size, 0, padded - blobs[i].size)
-                position += padded
+            memcpy(out, &head[0], head.shape[0])
+            pr_write_blobs(blobs, n, out + head.shape[0])
         return 0
 
     def write_to(self, sink):
