@@ -13,7 +13,7 @@ ARGS ?=
 CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/tests/*.[ch] pyray/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-py test-c test-js test-all bench docs lint format dist clean
+.PHONY: help build demo test test-py test-c test-js test-all bench fuzz docs lint format dist clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -51,6 +51,9 @@ test-all: test-c ## build and run every test on each Python version, then check 
 
 test-version: build $(VENV)/.test test-js
 	$(PY) -m pytest $(ARGS)
+
+fuzz: build ## fuzz decoder and parser under sanitizers; ARGS="--inputs 20000000"; needs clang
+	$(PY) tests/fuzz/run.py $(ARGS)
 
 bench: build $(VENV)/.bench ## the whole benchmark; writes benchmarks/results and docs
 	@sh benchmarks/peers.sh
