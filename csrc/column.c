@@ -77,9 +77,17 @@ int pr_builder_init(PrBuilder *b) {
 }
 
 static void each_table(PrBuilder *b, void (*f)(PrBytes *)) {
-    PrBytes *tables[] = {&b->memo, &b->globals, &b->dtypes, &b->tensor_buffer, &b->tensor_dtype,
-                         &b->tensor_order, &b->tensor_shape_offsets, &b->tensor_shapes, &b->blobs,
-                         &b->nodes, &b->description};
+    PrBytes *tables[] = {&b->memo,
+                         &b->globals,
+                         &b->dtypes,
+                         &b->tensor_buffer,
+                         &b->tensor_dtype,
+                         &b->tensor_order,
+                         &b->tensor_shape_offsets,
+                         &b->tensor_shapes,
+                         &b->blobs,
+                         &b->nodes,
+                         &b->description};
     size_t i;
     for (i = 0; i < sizeof tables / sizeof *tables; i++) f(tables[i]);
 }
@@ -205,7 +213,8 @@ static PrColumn *promote(PrBuilder *b, PrSlot *slot) {
         n = column_rows(old);
         if (add_member(b, u, old)) return NULL;
         u->large = n > INT32_MAX;
-        if (pr_bytes_reserve(&u->a, (size_t)n) || pr_bytes_reserve(&u->b, (size_t)n * (u->large ? 8 : 4)))
+        if (pr_bytes_reserve(&u->a, (size_t)n) ||
+            pr_bytes_reserve(&u->b, (size_t)n * (u->large ? 8 : 4)))
             return NULL;
         memset(u->a.data, 0, (size_t)n);
         u->a.size = (size_t)n;
@@ -227,9 +236,9 @@ static uint8_t child_level(uint8_t level, int kind, int sub, uint32_t child) {
         return level == PR_LEVEL_UNSET || level == 0 ? level : (uint8_t)(level - 1);
     case PR_REDUCE: /* the arguments come after the function, if that is a child */
         return child == (uint32_t)(sub & PR_PART_FUNCTION) && level == PR_LEVEL_UNSET
-                   ? PR_LEVEL_START : level;
-    default:
-        return level;
+                   ? PR_LEVEL_START
+                   : level;
+    default: return level;
     }
 }
 
@@ -254,7 +263,8 @@ PrColumn *pr_add(PrBuilder *b, PrSlot *slot, int kind, int sub, uint32_t extra, 
     if (n_slots) {
         c->slots = pr_arena(b, n_slots * sizeof *c->slots);
         if (!c->slots) return NULL;
-        for (i = 0; i < n_slots; i++) reset_slot(&c->slots[i], child_level(slot->level, kind, sub, i));
+        for (i = 0; i < n_slots; i++)
+            reset_slot(&c->slots[i], child_level(slot->level, kind, sub, i));
         if (kind == PR_TUPLE && sub == PR_SHORT) c->slots[0].always_union = 1;
     }
     if (has_offsets(kind) && pr_bytes_push32(&c->a, 0)) return NULL;

@@ -12,8 +12,13 @@
 #include "bytes.h"
 #include "message.h"
 
-enum { PR_LEVEL_UNSET = 255, PR_LEVEL_START = 3, PR_MAX_COLUMNS = 1024, PR_MAX_ARITIES = 8,
-       PR_MAX_CALLABLES = 40 };
+enum {
+    PR_LEVEL_UNSET = 255,
+    PR_LEVEL_START = 3,
+    PR_MAX_COLUMNS = 1024,
+    PR_MAX_ARITIES = 8,
+    PR_MAX_CALLABLES = 40
+};
 
 /* The key's second part for LIST and TUPLE: the class of the first item. */
 enum { PR_OTHER = 0, PR_BOOLS = 1, PR_INTS = 2, PR_FLOATS = 3, PR_STRS = 4, PR_SHORT = 5 };
@@ -21,29 +26,29 @@ enum { PR_OTHER = 0, PR_BOOLS = 1, PR_INTS = 2, PR_FLOATS = 3, PR_STRS = 4, PR_S
 typedef struct PrColumn PrColumn;
 
 typedef struct {
-    PrColumn *column;      /* NULL while empty */
-    uint8_t level;         /* record level */
-    uint8_t always_union;  /* the child of TUPLE, SHORT */
+    PrColumn *column;     /* NULL while empty */
+    uint8_t level;        /* record level */
+    uint8_t always_union; /* the child of TUPLE, SHORT */
 } PrSlot;
 
 struct PrColumn {
-    uint8_t kind;       /* ints of all widths are PR_INT64 until the message is planned */
-    uint8_t sub;        /* LIST, TUPLE: item class; REDUCE: parts */
-    uint8_t large;      /* offsets are int64 */
-    uint8_t repeated;   /* UTF8: has indices in c, and is written as a DICTIONARY */
-    int8_t member;      /* index in the UNION above */
-    uint32_t extra;     /* global, arity, number of fields */
-    uint32_t n_slots;   /* children; UNION: members */
-    uint32_t node;      /* set by pr_plan; of a DICTIONARY the node of its values */
-    int64_t rows;       /* values, for a UTF8 column that is repeated: c has one index a row */
-    uint64_t bits;      /* INT: all magnitudes or-ed */
+    uint8_t kind;     /* ints of all widths are PR_INT64 until the message is planned */
+    uint8_t sub;      /* LIST, TUPLE: item class; REDUCE: parts */
+    uint8_t large;    /* offsets are int64 */
+    uint8_t repeated; /* UTF8: has indices in c, and is written as a DICTIONARY */
+    int8_t member;    /* index in the UNION above */
+    uint32_t extra;   /* global, arity, number of fields */
+    uint32_t n_slots; /* children; UNION: members */
+    uint32_t node;    /* set by pr_plan; of a DICTIONARY the node of its values */
+    int64_t rows;     /* values, for a UTF8 column that is repeated: c has one index a row */
+    uint64_t bits;    /* INT: all magnitudes or-ed */
     PrSlot *slots;
     PrColumn **members; /* UNION */
     uint8_t *by_kind;   /* UNION: 1 + index of the member of a kind that was used last, or 0 */
     const void **names; /* DICT_RECORD: the caller's handles of the field names */
     PrText *texts;      /* DICT_RECORD: the field names */
     /* Their memory stays with the column for the next message, so they come last. */
-    PrBytes a, b, c;    /* fixed width values, offsets or type ids; data or offsets; indices */
+    PrBytes a, b, c; /* fixed width values, offsets or type ids; data or offsets; indices */
 };
 
 typedef struct {
@@ -64,16 +69,16 @@ typedef struct {
     uint32_t n_columns, n_made, capacity;
     PrArenaChunk *chunk, *first_chunk;
     PrSlot root;
-    PrBytes memo;    /* PrMemoRow */
+    PrBytes memo; /* PrMemoRow */
     int32_t n_numbers;
     PrBytes globals; /* texts as in the description */
     PrBytes dtypes;
     uint32_t n_globals, n_dtypes, n_tensors;
     PrBytes tensor_buffer, tensor_dtype, tensor_order, tensor_shape_offsets, tensor_shapes;
-    PrBytes blobs;   /* PrBlob, in-band buffers; the caller keeps their memory alive */
+    PrBytes blobs; /* PrBlob, in-band buffers; the caller keeps their memory alive */
     /* Set by pr_plan. */
     PrBytes nodes, description;
-    uint64_t head_size;  /* all before the first buffer's bytes */
+    uint64_t head_size; /* all before the first buffer's bytes */
     uint64_t total_size;
 } PrBuilder;
 

@@ -65,18 +65,13 @@ static void column_sizes(Node n, int kind, uint64_t *first, uint64_t *second) {
     *second = 0;
     switch (kind) {
     case PR_NULL:
-    case PR_BOOL:
-        *first = ((uint64_t)wire_rows(n) + 7) / 8;
-        break;
-    case PR_INT8: case PR_INT16: case PR_INT32: case PR_INT64:
-        *first = (uint64_t)c->rows * (uint64_t)int_width(c->bits);
-        break;
-    case PR_DICTIONARY:
-        *first = c->c.size;
-        break;
-    default:
-        *first = c->a.size;
-        *second = c->b.size;
+    case PR_BOOL: *first = ((uint64_t)wire_rows(n) + 7) / 8; break;
+    case PR_INT8:
+    case PR_INT16:
+    case PR_INT32:
+    case PR_INT64: *first = (uint64_t)c->rows * (uint64_t)int_width(c->bits); break;
+    case PR_DICTIONARY: *first = c->c.size; break;
+    default: *first = c->a.size; *second = c->b.size;
     }
 }
 
@@ -84,15 +79,14 @@ static int describe_extras(PrBytes *d, Node n, int kind) {
     const PrColumn *c = n.column;
     uint32_t i;
     switch (kind) {
-    case PR_UTF8: case PR_SURROGATES: case PR_BYTES: case PR_BYTEARRAY: case PR_BIGINT:
-        pr_bytes_varint(d, c->b.size);
-        break;
-    case PR_TUPLE_RECORD: case PR_INSTANCE:
-        pr_bytes_varint(d, c->extra);
-        break;
-    case PR_UNION:
-        pr_bytes_varint(d, c->n_slots);
-        break;
+    case PR_UTF8:
+    case PR_SURROGATES:
+    case PR_BYTES:
+    case PR_BYTEARRAY:
+    case PR_BIGINT: pr_bytes_varint(d, c->b.size); break;
+    case PR_TUPLE_RECORD:
+    case PR_INSTANCE: pr_bytes_varint(d, c->extra); break;
+    case PR_UNION: pr_bytes_varint(d, c->n_slots); break;
     case PR_REDUCE:
         d->data[d->size++] = c->sub;
         pr_bytes_varint(d, c->extra);
@@ -105,8 +99,7 @@ static int describe_extras(PrBytes *d, Node n, int kind) {
             pr_bytes_append(d, c->texts[i].data, c->texts[i].size);
         }
         break;
-    default:
-        break;
+    default: break;
     }
     return 0;
 }
@@ -131,10 +124,12 @@ static int compare_memo(const void *left, const void *right) {
 }
 
 static uint64_t tables_size(const PrBuilder *b) {
-    uint64_t size = 0, n_blobs = b->blobs.size / sizeof(PrBlob), n_memo = b->memo.size / sizeof(PrMemoRow);
+    uint64_t size = 0, n_blobs = b->blobs.size / sizeof(PrBlob),
+             n_memo = b->memo.size / sizeof(PrMemoRow);
     if (b->n_tensors)
-        size += pad8(b->tensor_buffer.size) + pad8(b->tensor_dtype.size) + pad8(b->tensor_order.size) +
-                pad8(b->tensor_shape_offsets.size) + pad8(b->tensor_shapes.size);
+        size += pad8(b->tensor_buffer.size) + pad8(b->tensor_dtype.size) +
+                pad8(b->tensor_order.size) + pad8(b->tensor_shape_offsets.size) +
+                pad8(b->tensor_shapes.size);
     return size + 16 * n_blobs + pad8(4 * n_memo) + 8 * n_memo + pad8(4 * n_memo);
 }
 
@@ -154,7 +149,9 @@ static int describe(PrBuilder *b, uint32_t n_nodes, uint64_t *columns_size) {
     for (i = 0; i < n_nodes; i++)
         if (describe_node(d, nodes[i], columns_size)) return -1;
     return pr_bytes_append(d, b->globals.data, b->globals.size) ||
-                   pr_bytes_append(d, b->dtypes.data, b->dtypes.size) ? -1 : 0;
+                   pr_bytes_append(d, b->dtypes.data, b->dtypes.size)
+               ? -1
+               : 0;
 }
 
 int pr_plan(PrBuilder *b) {
@@ -208,8 +205,7 @@ static uint8_t *write_ints(uint8_t *out, const PrColumn *c) {
     case 4:
         for (i = 0; i < n; i++) ((int32_t *)(void *)out)[i] = (int32_t)v[i];
         return padded(out, (uint64_t)n * 4);
-    default:
-        return copy(out, &c->a);
+    default: return copy(out, &c->a);
     }
 }
 
@@ -229,14 +225,13 @@ static uint8_t *write_node(uint8_t *out, Node n) {
         size = pad8(((uint64_t)wire_rows(n) + 7) / 8);
         memset(out, 0, size);
         return out + size;
-    case PR_BOOL:
-        return write_bools(out, n.column);
-    case PR_INT8: case PR_INT16: case PR_INT32: case PR_INT64:
-        return write_ints(out, n.column);
-    case PR_DICTIONARY:
-        return copy(out, &n.column->c);
-    default:
-        return copy(copy(out, &n.column->a), &n.column->b);
+    case PR_BOOL: return write_bools(out, n.column);
+    case PR_INT8:
+    case PR_INT16:
+    case PR_INT32:
+    case PR_INT64: return write_ints(out, n.column);
+    case PR_DICTIONARY: return copy(out, &n.column->c);
+    default: return copy(copy(out, &n.column->a), &n.column->b);
     }
 }
 

@@ -58,7 +58,8 @@ void pr_memo_clear(PrMemo *m) {
         uint32_t k;
         for (k = 0; k < m->n_entries; k++) { /* each entry has a cell: the walk finds it */
             uint64_t i = (m->by_column ? pr_memo_hash(m->entries[k].key, m->entries[k].column)
-                                       : pr_memo_hash(m->entries[k].key, NULL)) & m->mask;
+                                       : pr_memo_hash(m->entries[k].key, NULL)) &
+                         m->mask;
             while (m->cells[i].entry != k + 1) i = (i + 1) & m->mask;
             m->cells[i].entry = 0;
         }

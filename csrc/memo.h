@@ -9,14 +9,14 @@
 
 typedef struct {
     const void *key;
-    void *column;   /* NULL while the object has no row: in progress, or deferred */
+    void *column; /* NULL while the object has no row: in progress, or deferred */
     int64_t row;
     int32_t number; /* memo number, -1 while nobody refers to it */
 } PrMemoEntry;
 
 typedef struct {
-    uint64_t hash;   /* of the key; compared before the entry is touched */
-    uint32_t entry;  /* index + 1; 0 is free */
+    uint64_t hash;  /* of the key; compared before the entry is touched */
+    uint32_t entry; /* index + 1; 0 is free */
 } PrMemoCell;
 
 typedef struct {

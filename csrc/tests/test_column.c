@@ -10,12 +10,12 @@
 #include "warm.h"
 
 #undef NDEBUG
-#define CHECK(x)                                                          \
-    do {                                                                  \
-        if (!(x)) {                                                       \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);       \
-            abort();                                                      \
-        }                                                                 \
+#define CHECK(x)                                                    \
+    do {                                                            \
+        if (!(x)) {                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); \
+            abort();                                                \
+        }                                                           \
     } while (0)
 
 static uint8_t *written(PrBuilder *b, PrMessage *m) {
@@ -205,7 +205,10 @@ static void test_utf8(void) {
     CHECK(pr_utf8_encode(out, two, 3, 2, 0) == 6 && memcmp(out, "a\xc3\xa9\xe2\x82\xac", 6) == 0);
     CHECK(pr_utf8_encode(out, two, 4, 2, 0) == -1);
     CHECK(pr_utf8_encode(out, two, 4, 2, 1) == 9 && memcmp(out + 6, "\xed\xa0\x80", 3) == 0);
-    CHECK(pr_utf8_encode(out, four, 2, 4, 0) == 5 && memcmp(out, "\xf0\x9f\x98\x80"  "b", 5) == 0);
+    CHECK(pr_utf8_encode(out, four, 2, 4, 0) == 5 && memcmp(out,
+                                                            "\xf0\x9f\x98\x80"
+                                                            "b",
+                                                            5) == 0);
     CHECK(pr_utf8_encode(out, four, 3, 4, 0) == -1);
     CHECK(!pr_has_surrogates(two, 3, 2) && pr_has_surrogates(two, 4, 2));
     CHECK(!pr_has_surrogates(four, 2, 4) && pr_has_surrogates(four, 3, 4));

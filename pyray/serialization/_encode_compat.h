@@ -79,7 +79,11 @@ static inline unsigned int pyray_type_version(void *kind) {
 #define PYRAY_TYPE(o) ((void *)Py_TYPE(o))
 #define PYRAY_REFCNT(o) ((Py_ssize_t)Py_REFCNT(o))
 
-static inline PyObject **pyray_list_items(PyObject *o) { return ((PyListObject *)o)->ob_item; }
-static inline PyObject **pyray_tuple_items(PyObject *o) { return ((PyTupleObject *)o)->ob_item; }
+static inline PyObject **pyray_list_items(PyObject *o) {
+    return ((PyListObject *)o)->ob_item;
+}
+static inline PyObject **pyray_tuple_items(PyObject *o) {
+    return ((PyTupleObject *)o)->ob_item;
+}
 
 #endif

@@ -3,8 +3,8 @@
 
 cdef int put_list(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, bint may_defer) except -1:
     cdef Py_ssize_t n = PyList_GET_SIZE(<object> o)
-    cdef PrColumn *c = list_column(e, 
-        slot, class_of(pyray_list_items(o)[0]) if n else PR_OTHER, n, may_defer)
+    cdef int item_class = class_of(pyray_list_items(o)[0]) if n else PR_OTHER
+    cdef PrColumn *c = list_column(e, slot, item_class, n, may_defer)
     if c == NULL:
         return defer(e, o, None, slot, entry)
     if entry != NO_IDENTITY:
@@ -45,6 +45,7 @@ cdef PrColumn *list_column(Encoder e, PrSlot *slot, int item_class, Py_ssize_t n
 cdef int put_tuple(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, bint may_defer) except -1:
     cdef Py_ssize_t n = PyTuple_GET_SIZE(<object> o)
     cdef PrColumn *c = NULL
+    cdef int item_class
     cdef int64_t row
     if slot.level != PR_LEVEL_UNSET and slot.level > 0 and 1 <= n <= 16:
         c = pr_find(slot, PR_TUPLE_RECORD, 0, <uint32_t> n)
@@ -53,8 +54,8 @@ cdef int put_tuple(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, bint may
             if c == NULL:
                 return defer(e, o, None, slot, entry)
     if c == NULL:
-        c = column(e, slot, PR_TUPLE,
-                        PR_SHORT if n < 8 else class_of(pyray_tuple_items(o)[0]), 0, 1, may_defer)
+        item_class = PR_SHORT if n < 8 else class_of(pyray_tuple_items(o)[0])
+        c = column(e, slot, PR_TUPLE, item_class, 0, 1, may_defer)
         if c == NULL:
             return defer(e, o, None, slot, entry)
     if c.kind == PR_TUPLE:

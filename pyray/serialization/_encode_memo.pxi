@@ -2,8 +2,8 @@
 # 7.4 and 7.6.
 
 
-cdef inline PrColumn *column(Encoder e, PrSlot *slot, int kind, int sub, uint32_t extra, uint32_t n_slots,
-                      bint may_defer) except? NULL:
+cdef inline PrColumn *column(Encoder e, PrSlot *slot, int kind, int sub, uint32_t extra,
+                             uint32_t n_slots, bint may_defer) except? NULL:
     """The slot's column of that key, made if need be; NULL without an exception: defer."""
     cdef PrColumn *c = pr_find(slot, kind, sub, extra)
     if c == NULL:

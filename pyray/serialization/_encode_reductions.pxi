@@ -168,7 +168,7 @@ cdef int put_reduce(Encoder e, PyObject *o, object func, object args, object sta
     row = c.rows
     c.rows += 1
     return put_reduce_parts(e, c, parts, func, args, state, listitems, dictitems, setter,
-                                 entry, row)
+                            entry, row)
 
 
 cdef int put_reduce_parts(Encoder e, PrColumn *c, int parts, object func, object args, object state,

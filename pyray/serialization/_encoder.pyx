@@ -25,9 +25,9 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
-from libc.stdint cimport INT32_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy, memset, strcmp
+from libc.string cimport memset, strcmp
 
 from pyray.serialization._column cimport *
 
@@ -110,7 +110,6 @@ cdef PyrayNdarrayApi *ndarray_api = NULL
 cdef list idle = []
 cdef dict type_infos = {}  # address of a type -> TypeInfo
 cdef dict modules = sys.modules
-
 
 
 class Restart(Exception):
@@ -402,13 +401,13 @@ cdef int put_bytearray(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) exce
     cdef PrColumn *c
     if size < PR_OUT_OF_LINE:
         return put_data(e, PR_BYTEARRAY, o, PyByteArray_AS_STRING(<object> o), size, slot,
-                             entry)
+                        entry)
     c = column(e, slot, PR_BYTEARRAY_BUFFER, 0, 0, 0, False)
     remember(e, entry, c, c.rows)
     # A memoryview, so that the bytearray cannot be resized before it is written.
+    owner = memoryview(<object> o)
     return put_index(e, PR_BYTEARRAY_BUFFER,
-                          pin(e, memoryview(<object> o), PyByteArray_AS_STRING(<object> o),
-                                   size), slot)
+                     pin(e, owner, PyByteArray_AS_STRING(<object> o), size), slot)
 
 
 cdef int put_pickle_buffer(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except -1:
@@ -488,7 +487,7 @@ cdef int dispatch(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, bint shar
         return put_bytes(e, o, slot, entry)
     if PyAnySet_CheckExact(o):
         return put_set(e, o, slot, entry,
-                            PR_FROZENSET if PyFrozenSet_CheckExact(o) else PR_SET, may_defer)
+                       PR_FROZENSET if PyFrozenSet_CheckExact(o) else PR_SET, may_defer)
     if PyByteArray_CheckExact(<object> o):
         return put_bytearray(e, o, slot, entry)
     if PyPickleBuffer_Check(o):
@@ -505,7 +504,7 @@ cdef inline bint is_ndarray(PyObject *o):
         return PYRAY_TYPE(o) == ndarray_api.ndarray
     if strcmp((<PyTypeObject *> PYRAY_TYPE(o)).tp_name, b"numpy.ndarray"):
         return False
-    from pyray.serialization import _ndarray  # noqa: F401
+    __import__("pyray.serialization._ndarray")
     ndarray_api = <PyrayNdarrayApi *> PyCapsule_Import(b"pyray.serialization._ndarray._api", 0)
     return PYRAY_TYPE(o) == ndarray_api.ndarray
 

@@ -7,13 +7,13 @@
 #include <stdint.h>
 
 typedef struct {
-    PyObject *owner;        /* new reference: the array, or the C-ordered copy that was needed */
-    PyObject *dtype;        /* borrowed from owner */
+    PyObject *owner; /* new reference: the array, or the C-ordered copy that was needed */
+    PyObject *dtype; /* borrowed from owner */
     const void *data;
     int64_t nbytes;
-    const int64_t *shape;   /* ndim values, borrowed from owner */
+    const int64_t *shape; /* ndim values, borrowed from owner */
     int ndim;
-    int order;              /* 0 C, 1 Fortran */
+    int order; /* 0 C, 1 Fortran */
 } PyrayArray;
 
 typedef struct {

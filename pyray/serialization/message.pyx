@@ -9,12 +9,11 @@ import os
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.float cimport PyFloat_AS_DOUBLE
 from cpython.ref cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from pyray.serialization._column cimport (
     PrBlob,
-    PrBuilder,
     pr_padded_head,
     pr_write_blobs,
     pr_write_head,
