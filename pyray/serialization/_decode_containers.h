@@ -64,6 +64,19 @@ static PyObject *make_list_first(Decoder *d, const PrNode *node, int64_t row, in
     return list;
 }
 
+/* A tuple of these can be in no cycle, so the collector need not look at it: what it finds out by
+ * itself, but only after visiting every tuple once. */
+static int is_atomic(const PrNode *items) {
+    return items->kind <= PR_DICTIONARY;
+}
+
+static int are_atomic(PyObject **items, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        if (PyObject_IS_GC(items[i])) return 0;
+    }
+    return 1;
+}
+
 static PyObject *make_tuple(Decoder *d, const PrNode *node, int64_t row) {
     const PrNode *items = child(d, node, 0);
     int64_t begin, count;
@@ -71,7 +84,12 @@ static PyObject *make_tuple(Decoder *d, const PrNode *node, int64_t row) {
     if (count == 0) return Py_NewRef(empty_tuple);
     PyObject *tuple = PyTuple_New(count);
     if (tuple == NULL) return NULL;
-    if (fill(d, items, begin, count, ((PyTupleObject *)tuple)->ob_item) < 0) Py_CLEAR(tuple);
+    PyObject **cells = ((PyTupleObject *)tuple)->ob_item;
+    if (fill(d, items, begin, count, cells) < 0) {
+        Py_CLEAR(tuple);
+    } else if (is_atomic(items) || (count < 8 && are_atomic(cells, count))) {
+        PyObject_GC_UnTrack(tuple);
+    }
     return tuple;
 }
 
@@ -324,12 +342,12 @@ static int fill_dict_record(Decoder *d, const PrNode *node, int64_t row, int64_t
 /* -- tuple records --------------------------------------------------------------------------------
  */
 
-static int make_tuple_records(const PrNode *record, void *plan, PyObject **cells, int64_t count,
+static int make_tuple_records(const PrNode *record, void *untrack, PyObject **cells, int64_t count,
                               PyObject **out) {
     uint32_t fields = record->n_children;
-    (void)plan;
     for (int64_t i = 0; i < count; i++) {
         if ((out[i] = PyTuple_New(fields)) == NULL) return -1;
+        if (untrack != NULL) PyObject_GC_UnTrack(out[i]);
         PyObject **items = ((PyTupleObject *)out[i])->ob_item;
         for (uint32_t f = 0; f < fields; f++) {
             items[f] = cells[f * count + i]; /* moved, not copied */
@@ -339,11 +357,19 @@ static int make_tuple_records(const PrNode *record, void *plan, PyObject **cells
     return 0;
 }
 
+static int has_atomic_fields(const Decoder *d, const PrNode *record) {
+    for (uint32_t f = 0; f < record->n_children; f++) {
+        if (!is_atomic(child(d, record, f))) return 0;
+    }
+    return 1;
+}
+
 static int fill_tuple_record(Decoder *d, const PrNode *node, int64_t row, int64_t count,
                              PyObject **out) {
     if (enter(d) < 0) return -1;
     if (count > 1 && !node->has_refs && node->n_children <= CELLS) {
-        return fill_blocks(d, node, make_tuple_records, NULL, row, count, out);
+        void *untrack = has_atomic_fields(d, node) ? d : NULL;
+        return fill_blocks(d, node, make_tuple_records, untrack, row, count, out);
     }
     for (int64_t i = 0; i < count; i++) {
         if ((out[i] = PyTuple_New(node->n_children)) == NULL) return -1;

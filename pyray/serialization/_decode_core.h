@@ -2,6 +2,8 @@
 #ifndef PYRAY_DECODE_CORE_H
 #define PYRAY_DECODE_CORE_H
 
+#include <assert.h>
+
 #include "_decode_containers.h"
 #include "_decode_leaves.h"
 #include "_decode_objects.h"
@@ -48,8 +50,14 @@ static int fill_rows(Decoder *d, const PrNode *node, int64_t row, int64_t count,
 
 static int fill(Decoder *d, const PrNode *node, int64_t row, int64_t count, PyObject **out) {
     if (visit(d, count) < 0) return -1;
-    if (node->memo_begin != node->memo_end) return fill_with_memo(d, node, row, count, out);
-    return fill_rows(d, node, row, count, out);
+    int status = node->memo_begin != node->memo_end ? fill_with_memo(d, node, row, count, out)
+                                                    : fill_rows(d, node, row, count, out);
+#ifdef PYRAY_DEBUG
+    assert(row >= 0 && row + count <= node->rows);
+    assert((status < 0) == (PyErr_Occurred() != NULL));
+    for (int64_t i = 0; i < count && status == 0; i++) assert(out[i] != NULL);
+#endif
+    return status;
 }
 
 static int exists_before_children(const PrNode *node) {

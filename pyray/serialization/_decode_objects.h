@@ -52,9 +52,12 @@ static PyObject *global_at(Decoder *d, int64_t index) {
     }
     Py_XDECREF(module_name);
     Py_XDECREF(name);
-    /* An import may have decoded with this decoder, but never this global halfway. */
-    if (found != NULL) Py_XSETREF(d->globals[index], found);
-    return found;
+    if (found != NULL && d->globals[index] != NULL) {
+        Py_DECREF(found); /* an import let another thread, reading a view, come first */
+    } else if (found != NULL) {
+        d->globals[index] = found;
+    }
+    return found == NULL ? NULL : d->globals[index];
 }
 
 static int fill_global(Decoder *d, const PrNode *node, int64_t row, int64_t count, PyObject **out) {
@@ -172,8 +175,9 @@ static PyObject *dtype_at(Decoder *d, int64_t index, int64_t *itemsize) {
     }
     if (d->dtypes[index] == NULL) {
         PrText text = m->dtypes[index];
-        d->dtypes[index] = numpy_api->dtype_from_text((const char *)text.data,
-                                                      (Py_ssize_t)text.size, &d->itemsizes[index]);
+        PyObject *dtype = numpy_api->dtype_from_text((const char *)text.data, (Py_ssize_t)text.size,
+                                                     &d->itemsizes[index]);
+        Py_XSETREF(d->dtypes[index], dtype);
     }
     *itemsize = d->itemsizes[index];
     return d->dtypes[index];

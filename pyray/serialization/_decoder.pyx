@@ -357,12 +357,15 @@ cdef int check_globals(Decoder *decoder, object allow) except -1:
     if m.n_globals == 0:
         return 0
     names = allowed_names(allow)
+    refused = []
     for i in range(m.n_globals):
         name = f"{text_of(m.globals_[2 * i])}.{text_of(m.globals_[2 * i + 1])}"
         if name not in names:
-            raise MalformedMessage(
-                f"the message names {name}, which is not allowed; if nothing it could be called "
-                f"with does harm, pass allow=[{name!r}]")
+            refused.append(name)
+    if refused:
+        raise MalformedMessage(
+            f"the message names {', '.join(refused)}, which this reader does not allow; if no "
+            f"harm can come from calling them with any arguments, pass allow={refused!r}")
     return 0
 
 

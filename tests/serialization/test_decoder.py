@@ -236,11 +236,9 @@ class Touched:
 
 def test_untrusted_message_runs_nothing() -> None:
     data = encode_message([datetime.date(2020, 1, 1), Touched()])
-    with pytest.raises(
-        DeserializationError, match=r"datetime\.date.*pass allow=\['datetime\.date'\]"
-    ):
+    with pytest.raises(DeserializationError, match=r"datetime\.date, .*touch.*allow=\["):
         decode_message(data, trusted=False)
-    with pytest.raises(DeserializationError):
+    with pytest.raises(DeserializationError, match=r"names [a-z_.]*touch, which"):
         decode_message(data, trusted=False, allow=[datetime.date])
     assert calls == []
     decode_message(data)
