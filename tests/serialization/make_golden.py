@@ -13,7 +13,6 @@ import argparse
 import collections
 import datetime
 import decimal
-import fractions
 import functools
 import json
 import operator
@@ -226,7 +225,7 @@ values(
     global_alone=lambda: collections.OrderedDict,
     instances=lambda: [Namespace(x=n, y=str(n) * 2) for n in range(3)],
     instances_of_two_shapes=lambda: [Namespace(x=1), Namespace(y=[2], z=Namespace(x=3))],
-    reduce_arguments=lambda: [fractions.Fraction(1, 3), decimal.Decimal("1.50")],
+    reduce_arguments=lambda: [decimal.Decimal("1.50"), decimal.Decimal("-Infinity")],
     reduce_list_items=lambda: [collections.deque([1, 2, 3]), collections.deque(["a"], maxlen=5)],
     reduce_dict_items=lambda: collections.OrderedDict([("b", 1), ("a", [2])]),
     reduce_counter=lambda: collections.Counter({"a": 3, "b": 1}),
