@@ -381,7 +381,7 @@ cdef int put_object(Encoder e, PyObject *o, PrSlot *slot, Py_ssize_t own) except
 cdef int put_data(Encoder e, int kind, PyObject *o, const void *data, Py_ssize_t size,
                   PrSlot *slot, int64_t entry) except -1:
     cdef PrColumn *c = column(e, slot, kind, 0, 0, 0, False)
-    remember(e, entry, c, c.rows)
+    remember_row(e, entry, c, c.rows)
     return check(pr_data_row(slot, c, data, size))
 
 
@@ -392,7 +392,7 @@ cdef int put_bytes(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except -
     if size < PR_OUT_OF_LINE:
         return put_data(e, PR_BYTES, o, data, size, slot, entry)
     c = column(e, slot, PR_BYTES_BUFFER, 0, 0, 0, False)
-    remember(e, entry, c, c.rows)
+    remember_row(e, entry, c, c.rows)
     return put_index(e, PR_BYTES_BUFFER, pin(e, <object> o, data, size), slot)
 
 
@@ -403,7 +403,7 @@ cdef int put_bytearray(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) exce
         return put_data(e, PR_BYTEARRAY, o, PyByteArray_AS_STRING(<object> o), size, slot,
                         entry)
     c = column(e, slot, PR_BYTEARRAY_BUFFER, 0, 0, 0, False)
-    remember(e, entry, c, c.rows)
+    remember_row(e, entry, c, c.rows)
     # A memoryview, so that the bytearray cannot be resized before it is written.
     owner = memoryview(<object> o)
     return put_index(e, PR_BYTEARRAY_BUFFER,
@@ -425,7 +425,7 @@ cdef int put_pickle_buffer(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) 
     else:
         index = pin(e, <object> o, view.buf, view.len)
     c = column(e, slot, kind, 0, 0, 0, False)
-    remember(e, entry, c, c.rows)
+    remember_row(e, entry, c, c.rows)
     return put_index(e, kind, index, slot)
 
 
@@ -455,7 +455,7 @@ cdef int put_ndarray(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except
     check(pr_bytes_push32(&b.tensor_shape_offsets, <int32_t> (b.tensor_shapes.size // 8)))
     b.n_tensors += 1
     c = column(e, slot, PR_NDARRAY, 0, 0, 0, False)
-    remember(e, entry, c, c.rows)
+    remember_row(e, entry, c, c.rows)
     put_index(e, PR_NDARRAY, b.n_tensors - 1, slot)
     return 1
 
