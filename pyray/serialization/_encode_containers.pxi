@@ -67,7 +67,7 @@ cdef int put_tuple(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, bint may
         c.rows += 1
     if entry < 0:
         return put_tuple_items(e, o, c, n)
-    e.path[e.depth].entry = entry
+    begin(e, entry)
     e.postorder += 1
     put_tuple_items(e, o, c, n)
     e.postorder -= 1
@@ -314,7 +314,7 @@ cdef int put_set(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, int kind,
         note_pair(e, &c.slots[0], item, second)
         position = 0
     if postorder:
-        e.path[e.depth].entry = entry
+        begin(e, entry)
         e.postorder += 1
     while i < n and _PySet_NextEntry(o, &position, &item, &h):
         if not put_scalar(e, item, &c.slots[0]):

@@ -19,7 +19,7 @@ cdef int defer(Encoder e, PyObject *o, object rv, PrSlot *slot, int64_t entry) e
     """The slot refers to an object that will be put into the root's slot later."""
     if entry < 0:
         entry = new_entry(e, o)
-    e.memo.entries[entry].row = -1
+    e.memo.entries[entry].row = DEFERRED
     e.queue.append((<object> o, rv, e.depth - 1))
     e.has_deferred = True
     return put_ref(e, entry, slot)
@@ -72,6 +72,19 @@ cdef inline int remember_row(Encoder e, int64_t entry, PrColumn *c, int64_t row)
         if m.number >= 0:
             memo_row(e, c, row, m.number)
     return 0
+
+
+cdef inline int begin(Encoder e, int64_t entry) except -1:
+    """The container we are in exists only when it is finished."""
+    e.path[e.depth].entry = entry
+    if entry >= 0 and e.memo.entries[entry].column == NULL:
+        e.memo.entries[entry].row = BEGUN
+    return 0
+
+
+cdef inline bint is_begun(Encoder e, int64_t entry):
+    return (entry >= 0 and e.memo.entries[entry].column == NULL
+            and e.memo.entries[entry].row == BEGUN)
 
 
 cdef int finish(Encoder e, int64_t entry, PrColumn *c, int64_t row) except -1:

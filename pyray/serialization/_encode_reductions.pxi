@@ -83,7 +83,7 @@ cdef int put_instance(Encoder e, PyObject *o, object cls, int32_t g, object stat
     if c == NULL:
         if pr_count_members(slot) >= PR_MAX_CALLABLES:
             return put_reduce(e, o, newobj, (cls,), state, None, None, None, slot, entry, True)
-        c = column(e, slot, PR_INSTANCE, 0, <uint32_t> g, 1, True)
+        c = column(e, slot, PR_INSTANCE, 0, <uint32_t> g, 1, not is_begun(e, entry))
         if c == NULL:
             return defer(e, o, (newobj, (cls,), state), slot, entry)
     remember(e, entry, c, c.rows)
@@ -161,7 +161,7 @@ cdef int put_reduce(Encoder e, PyObject *o, object func, object args, object sta
         g = -1
     if g < 0:
         parts |= PR_PART_FUNCTION
-    c = column(e, slot, PR_REDUCE, parts, <uint32_t> (g + 1), bit_count(parts), True)
+    c = column(e, slot, PR_REDUCE, parts, <uint32_t> (g + 1), bit_count(parts), not is_begun(e, entry))
     if c == NULL:
         return defer(e, o, (func, args, state, listitems, dictitems, setter), slot, entry)
     check(pr_row(slot, c))
@@ -177,7 +177,7 @@ cdef int put_reduce_parts(Encoder e, PrColumn *c, int parts, object func, object
     cdef PrSlot *child = c.slots
     cdef list items
     e.postorder += entry >= 0
-    e.path[e.depth].entry = entry
+    begin(e, entry)
     if parts & PR_PART_FUNCTION:
         step(e, FUNCTION, 0, NULL)
         put(e, <PyObject *> func, child)
@@ -240,7 +240,7 @@ cdef int put_arguments(Encoder e, object args, PrSlot *slot) except -1:
             PYRAY_REFCNT(o) > 2 or e.memo_all or e.postorder != 0):
         entry = pr_memo_get(&e.memo, o, NULL)
         if entry >= 0 and (e.memo.entries[entry].column != NULL
-                           or e.memo.entries[entry].row == -1):
+                           or e.memo.entries[entry].row == DEFERRED):
             return put_ref(e, entry, slot)
         if entry < 0:
             entry = new_entry(e, o)

@@ -92,6 +92,11 @@ cdef extern from "_ndarray_api.h":
 
 ctypedef int (*Dispatch)(Encoder, PyObject *, PrSlot *, int64_t, bint) noexcept
 
+# Rows of memo entries that have no column.
+cdef enum:
+    DEFERRED = -1  # its turn will come; until then it counts as remembered
+    BEGUN = -2     # a tuple, frozenset or reduction that is being encoded, and may not be deferred
+
 # For put_list: the list is a reduction's items, and no object.
 cdef enum:
     NO_IDENTITY = -2
@@ -365,7 +370,7 @@ cdef int put_object(Encoder e, PyObject *o, PrSlot *slot, Py_ssize_t own) except
             return put_bytes(e, o, slot, -1)
         entry = pr_memo_get(&e.memo, o, NULL)
         if entry >= 0 and (e.memo.entries[entry].column != NULL
-                           or e.memo.entries[entry].row == -1):
+                           or e.memo.entries[entry].row == DEFERRED):
             return put_ref(e, entry, slot)
     enter(e)
     Py_INCREF(<object> o)
@@ -471,8 +476,7 @@ cdef int64_t pin(Encoder e, object owner, const void *data, int64_t size) except
 
 
 cdef int dispatch(Encoder e, PyObject *o, PrSlot *slot, int64_t entry, bint shared) except -1:
-    # An object that has an entry but no row is being encoded: format.md, 7.4 and 7.6.
-    cdef bint may_defer = entry < 0
+    cdef bint may_defer = not is_begun(e, entry)
     if shared and entry < 0:
         if is_type(o) or is_function(o):
             return put_by_reducer(e, o, slot, -1)
