@@ -33,6 +33,7 @@ class Peer:
     serialize: str
     deserialize: str
     version_of: str = ""  # the distribution whose version is recorded
+    serialize_small: str = ""  # where a user would call something else for a small object
 
 
 FORY_LIMITS = "max_depth=1000, max_graph_memory_bytes=1 << 40, max_unbacked_container_items=1 << 40"
@@ -40,10 +41,12 @@ FORY_LIMITS = "max_depth=1000, max_graph_memory_bytes=1 << 40, max_unbacked_cont
 PEERS: dict[str, Peer] = {
     "pyray": Peer(
         "project",
-        "from pyray import serialize, deserialize",
+        "from pyray import dumps, loads, serialize",
         "serialize(x).to_buffer()",
-        "deserialize(m)",
+        "loads(m)",
         "pyray-runtime",
+        # The two phases are for large buffers.
+        serialize_small="dumps(x)",
     ),
     "pyray dumps": Peer(
         "project", "from pyray import dumps, loads", "dumps(x)", "loads(m)", "pyray-runtime"
@@ -186,7 +189,8 @@ class RowSession:
         # One setup for both directions: a reader that knows what its writer knows is
         # what serves pyfory best, which finds some classes in no other case.
         names = names_of(peer)
-        self.serialize = timer(names, peer.serialize, "x")
+        call = peer.serialize_small if self.row.small else ""
+        self.serialize = timer(names, call or peer.serialize, "x")
         self.deserialize = timer(names, peer.deserialize, "m")
         self.target = target
 
