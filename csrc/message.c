@@ -53,13 +53,14 @@ int pr_varint(const uint8_t **at, const uint8_t *end, uint64_t *value) {
     return -1;
 }
 
-static int read_number(Parser *p, uint64_t *value) {
-    if (p->at < p->end && *p->at < 0x80) {
-        *value = *p->at++;
-        return 0;
-    }
-    if (pr_varint(&p->at, p->end, value) < 0)
-        return fail(p->m, "a number in the description ends too late");
+static int read_long_number(Parser *p, uint64_t *value) {
+    if (pr_varint(&p->at, p->end, value) == 0) return 0;
+    return fail(p->m, "a number in the description ends too late");
+}
+
+static inline int read_number(Parser *p, uint64_t *value) {
+    if (p->at >= p->end || *p->at >= 0x80) return read_long_number(p, value);
+    *value = *p->at++;
     return 0;
 }
 
@@ -85,13 +86,13 @@ static int read_text(Parser *p, PrText *text) {
 
 /* The next column, `count` values of `width` bytes each; NULL if it does not fit. */
 static const void *take(Parser *p, uint64_t count, uint64_t width) {
-    uint64_t left = p->m->size - p->position;
-    if (count > left / width) {
+    uint64_t size;
+    if (__builtin_mul_overflow(count, width, &size) || size > p->m->size - p->position) {
         fail(p->m, "a column does not fit into the message");
         return NULL;
     }
     const uint8_t *column = p->m->base + p->position;
-    p->position = align_up(p->position + count * width, 8);
+    p->position = align_up(p->position + size, 8);
     return column;
 }
 
