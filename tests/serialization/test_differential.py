@@ -10,7 +10,7 @@ from pickle import PickleBuffer
 from typing import Any
 
 import pytest
-from graphs import difference, graphs, random_graph
+from graphs import Holder, Plain, difference, graphs, random_graph
 from hypothesis import HealthCheck, given, settings
 
 from pyray.serialization import message as compiled
@@ -98,6 +98,26 @@ def test_wide_graphs(seed: int) -> None:
 def test_many_wide_graphs(part: int) -> None:
     for seed in range(100 * (part + 1), 100 * (part + 1) + 30):
         check_codecs(wide_graph(seed, 60))
+
+
+def many_columns() -> list[Any]:
+    """More columns than a message has without deferring anything: records of records."""
+    return [tuple(tuple((n,) * 16 for n in range(16)) for _ in range(8)) for _ in range(2)]
+
+
+def test_reduction_that_is_being_encoded_is_not_deferred() -> None:
+    holder = Holder([])
+    holder.content.append(holder)
+    check_codecs([Holder([None]), many_columns(), holder])
+
+
+def test_leaves_are_not_on_the_way_to_a_reference() -> None:
+    shared = [1]
+    check_codecs([[[b"leaf"], shared], many_columns(), [[b"leaf", shared], {1: [shared]}]])
+
+
+def test_empty_instances() -> None:
+    check_codecs([Plain(), Plain()])
 
 
 # -- out of band -----------------------------------------------------------------------------
