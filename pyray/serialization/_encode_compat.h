@@ -72,10 +72,6 @@ static inline unsigned int pyray_type_version(void *kind) {
     return type->tp_version_tag;
 }
 
-/* What object.__reduce_ex__ makes of an empty instance dictionary: 3.10 an empty state, later
- * versions none. */
-#define PYRAY_EMPTY_DICT_IS_STATE (PY_VERSION_HEX < 0x030b0000)
-
 #define PYRAY_TYPE(o) ((void *)Py_TYPE(o))
 #define PYRAY_REFCNT(o) ((Py_ssize_t)Py_REFCNT(o))
 

@@ -68,7 +68,7 @@ cdef int put_plain(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except -
     if held != NULL:
         state = <object> held
         Py_DECREF(state)
-        if not PyDict_GET_SIZE(held) and not PYRAY_EMPTY_DICT_IS_STATE:
+        if not PyDict_GET_SIZE(held):  # no state, as object.__reduce_ex__ has it
             state = None
     cls = type(<object> o)
     g = global_of(e, cls)

@@ -41,7 +41,6 @@ cdef extern from "_encode_compat.h":
     int pyray_int_bytes(PyObject *o, uint8_t *out, int64_t size) except -1
     PyObject *pyray_instance_dict(PyObject *o)
     unsigned int pyray_type_version(void *kind)
-    bint PYRAY_EMPTY_DICT_IS_STATE
     void *PYRAY_TYPE(PyObject *o)
     Py_ssize_t PYRAY_REFCNT(PyObject *o)
     PyObject **pyray_list_items(PyObject *o)
