@@ -502,14 +502,14 @@ def measure(run: Case, count: int) -> dict[str, float]:
     """
     for _ in range(max(count // 5, 100)):
         run()
-    gc.collect()
+    collect()
     memory = resident()
     left: dict[str, list[float]] = {"blocks": [], "references": []}
     for _ in range(ROUNDS):
         before = counts()
         for _ in range(count // ROUNDS):
             run()
-        gc.collect()
+        collect()
         for name, value in counts().items():
             left[name].append((value - before[name]) / (count // ROUNDS))
     return {name: min(values) for name, values in left.items()} | {"memory": resident() - memory}
@@ -523,6 +523,19 @@ def counts() -> dict[str, int]:
     return {"blocks": sys.getallocatedblocks(), "references": references}
 
 
+def collect() -> None:
+    """All garbage, also what only the callbacks of other garbage let go."""
+    for _ in range(3):
+        gc.collect()
+
+
+def main(count: str, *names: str) -> None:
+    for name in names:
+        print(json.dumps([name, measure(CASES[name], int(count))]), flush=True)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[2:]:
-        print(json.dumps([name, measure(CASES[name], int(sys.argv[1]))]))
+    # Not this module but one that can be imported: the classes in it are to go by name.
+    import leak_cases
+
+    leak_cases.main(*sys.argv[1:])
