@@ -13,7 +13,7 @@ ARGS ?=
 CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/tests/*.[ch] pyray/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-py test-c test-js test-all bench fuzz docs lint format dist clean
+.PHONY: help build demo test test-py test-c test-js test-asan test-all bench fuzz docs lint format dist clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -40,6 +40,19 @@ test-js:
 	@if [ -f tests/js/package-lock.json ] && command -v npm >/dev/null && \
 	    [ ! -d tests/js/node_modules ]; then \
 	    npm ci --silent --no-audit --no-fund --prefix tests/js || echo "npm ci failed: JavaScript test is skipped"; fi
+
+# A tree of its own, as the modules would take the place of those in use. Leak tests are left out:
+# the sanitizers keep what is freed.
+ASAN = build/asan
+ASAN_LIBRARIES = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
+test-asan: $(VENV)/.test ## the Python tests on a debug build under the sanitizers
+	@mkdir -p $(ASAN) && git ls-files -z | tar -c --null -T - | tar -x -C $(ASAN)
+	cd $(ASAN) && PYRAY_DEBUG=1 PYRAY_SANITIZE=address,undefined \
+	    $(abspath $(PY)) setup.py -q build_ext --inplace -j$(JOBS)
+	cd $(ASAN) && LD_PRELOAD="$(ASAN_LIBRARIES)" PYTHONMALLOC=malloc PYTHONPATH="$$PWD" \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    $(abspath $(PY)) -m pytest -m "not slow" --ignore tests/serialization/test_leaks.py \
+	    -o timeout=1800 $(ARGS)
 
 test-all: test-c ## build and run every test on each Python version, then check sdist and wheel
 	@for version in $(VERSIONS); do \
