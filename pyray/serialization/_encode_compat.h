@@ -72,6 +72,10 @@ static inline unsigned int pyray_type_version(void *kind) {
     return type->tp_version_tag;
 }
 
+static inline int pyray_is_heap_type(PyObject *o) {
+    return PyType_HasFeature((PyTypeObject *)o, Py_TPFLAGS_HEAPTYPE) != 0;
+}
+
 #define PYRAY_TYPE(o) ((void *)Py_TYPE(o))
 #define PYRAY_REFCNT(o) ((Py_ssize_t)Py_REFCNT(o))
 

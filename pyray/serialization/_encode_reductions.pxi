@@ -298,13 +298,30 @@ cdef int32_t global_of(Encoder e, object o) except -2:
         known = importable_name(o)
         if known is not None:
             return add_global(e, o, (<tuple> known)[0], (<tuple> known)[1])
-        begin_message(e)
-        known = reduction.reduce(o, e.context)
+        known = by_value(e, o)
         if type(known) is str:
             return named_global(e, o, known)
         e.pinned.append(o)
         e.global_indices[<size_t> p] = known
     return known if type(known) is int else -1
+
+
+cdef object by_value(Encoder e, object o):
+    """What a function or class that has no ordinary name is reduced to."""
+    cdef PyObject *p = <PyObject *> o
+    begin_message(e)
+    if e.context is not None or type(o) in dispatch_table or type(o) in registry.registered:
+        require_memo(e)
+        return reduction.reduce(o, e.context)
+    if type(o) is FunctionType:
+        return reduction.reduce_by_cloudpickle(o)
+    if type(o) is not type or pyray_is_heap_type(p):
+        return reduction.reduce(o)
+    # A type in C lasts for ever, and so does what stands for it.
+    known = static_types.get(<size_t> p)
+    if known is None:
+        known = static_types[<size_t> p] = reduction.reduce(o)
+    return known
 
 
 cdef object importable_name(object o):

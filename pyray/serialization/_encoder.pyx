@@ -41,6 +41,7 @@ cdef extern from "_encode_compat.h":
     int pyray_int_bytes(PyObject *o, uint8_t *out, int64_t size) except -1
     PyObject *pyray_instance_dict(PyObject *o)
     unsigned int pyray_type_version(void *kind)
+    bint pyray_is_heap_type(PyObject *o)
     void *PYRAY_TYPE(PyObject *o)
     Py_ssize_t PYRAY_REFCNT(PyObject *o)
     PyObject **pyray_list_items(PyObject *o)
@@ -113,6 +114,7 @@ cdef Py_ssize_t MOST_INFOS = 1024
 cdef PyrayNdarrayApi *ndarray_api = NULL
 cdef list idle = []
 cdef dict type_infos = {}  # address of a type -> TypeInfo
+cdef dict static_types = {}  # address of a type in C without a name -> its reduce value
 cdef dict modules = sys.modules
 
 
