@@ -82,7 +82,7 @@ static int read_text(Parser *p, PrText *text) {
     return 0;
 }
 
-/* ---- columns --------------------------------------------------------------------------------- */
+/* -- columns ---------------------------------------------------------------------------------- */
 
 /* The next column, `count` values of `width` bytes each; NULL if it does not fit. */
 static const void *take(Parser *p, uint64_t count, uint64_t width) {
@@ -113,7 +113,7 @@ static int take_binary(Parser *p, PrNode *node) {
     return (node->b = take(p, node->data_size, 1)) == NULL ? -1 : 0;
 }
 
-/* ---- nodes ----------------------------------------------------------------------------------- */
+/* -- nodes ------------------------------------------------------------------------------------ */
 
 static int give_children(Parser *p, PrNode *node, uint64_t count) {
     if (count > p->m->n_nodes - p->next_child)
@@ -282,7 +282,7 @@ static int parse_nodes(Parser *p) {
     return 0;
 }
 
-/* ---- the rest -------------------------------------------------------------------------------- */
+/* -- the rest --------------------------------------------------------------------------------- */
 
 static int parse_prefix(Parser *p, const uint8_t *base, uint64_t size) {
     PrMessage *m = p->m;
@@ -459,7 +459,7 @@ void pr_message_realign(PrMessage *m, const uint8_t *head) {
 #undef MOVE
 }
 
-/* ---- memo and buffers ------------------------------------------------------------------------ */
+/* -- memo and buffers ------------------------------------------------------------------------- */
 
 static int check_entry(PrMessage *m, uint32_t i) {
     int32_t node = m->memo_node[i], number = m->memo_number[i];

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* -- making messages --------------------------------------------------------------------------- */
+/* -- making messages -------------------------------------------------------------------------- */
 
 /* A message that is being written; the description is kept apart until it is complete. */
 typedef struct {
@@ -94,8 +94,7 @@ static Draft with_memo_and_buffers(void) {
     return d;
 }
 
-/* -- checks -------------------------------------------------------------------------------------
- */
+/* -- checks ----------------------------------------------------------------------------------- */
 
 static int parses(const Draft *d) {
     static PrMessage m;

@@ -101,8 +101,7 @@ static int fill_tuple(Decoder *d, const PrNode *node, int64_t row, int64_t count
     return 0;
 }
 
-/* -- sets ---------------------------------------------------------------------------------------
- */
+/* -- sets ------------------------------------------------------------------------------------- */
 
 static int add_items(Decoder *d, PyObject *set, const PrNode *items, int64_t begin, int64_t count) {
     PyObject *cells[64];
@@ -154,8 +153,7 @@ static PyObject *make_set_first(Decoder *d, const PrNode *node, int64_t row, int
     return fill_set_object(d, node, row, set);
 }
 
-/* -- dicts ----------------------------------------------------------------------------------------
- */
+/* -- dicts ------------------------------------------------------------------------------------ */
 
 enum { PAIRS = CELLS / 2 };
 
@@ -210,10 +208,17 @@ static int pair_range(Decoder *d, const PrNode *node, int64_t row, int64_t *begi
     return 0;
 }
 
+/* A presized dict does not know that its keys are str, which makes it larger and slower; growing
+ * costs more than that gains only if there are many. */
+static PyObject *new_dict(const PrNode *keys, int64_t count) {
+    int of_strings = keys->kind == PR_UTF8 || keys->kind == PR_DICTIONARY;
+    return count > (of_strings ? 50 : 5) ? _PyDict_NewPresized(count) : PyDict_New();
+}
+
 static PyObject *make_dict(Decoder *d, const PrNode *node, int64_t row, int32_t number) {
     int64_t begin, count;
     if (pair_range(d, node, row, &begin, &count) < 0) return NULL;
-    PyObject *dict = count > 5 ? _PyDict_NewPresized(count) : PyDict_New();
+    PyObject *dict = new_dict(child(d, node, 0), count);
     if (dict == NULL) return NULL;
     if (number >= 0) remember(d, number, dict);
     if (set_pairs(d, dict, child(d, node, 0), child(d, node, 1), begin, count) < 0) Py_CLEAR(dict);
@@ -228,8 +233,7 @@ static int fill_dict(Decoder *d, const PrNode *node, int64_t row, int64_t count,
     return 0;
 }
 
-/* -- records --------------------------------------------------------------------------------------
- */
+/* -- records ---------------------------------------------------------------------------------- */
 
 /* Makes `count` rows of a record out of its fields: cells[f * count + i] is field f of row i. The
  * cells are the caller's. */
@@ -259,15 +263,14 @@ static int fill_blocks(Decoder *d, const PrNode *record, MakeRecords make, void 
     return status;
 }
 
-/* -- dict records ---------------------------------------------------------------------------------
- */
+/* -- dict records ----------------------------------------------------------------------------- */
 
-/* The names of a DICT_RECORD, interned, their hashes known. */
+/* The names of a DICT_RECORD, interned, their hashes known; behind them room for a dict. */
 static PyObject **record_names(Decoder *d, const PrNode *node) {
     if (d->caches == NULL && (d->caches = node_table(d)) == NULL) return NULL;
     PyObject ***slot = &d->caches[node - d->message.nodes];
     if (*slot != NULL) return *slot;
-    PyObject **names = object_array(d, node->n_children);
+    PyObject **names = object_array(d, (size_t)node->n_children + 1);
     if (names == NULL) return NULL;
     for (uint32_t i = 0; i < node->n_children; i++) {
         PrText text = d->message.names[node->extra + i];
@@ -283,16 +286,24 @@ static Py_hash_t name_hash(PyObject *name) {
     return ((PyASCIIObject *)name)->hash;
 }
 
-static PyObject *new_record_dict(uint32_t fields) {
-    return fields > 5 ? _PyDict_NewPresized(fields) : PyDict_New();
+/* A dict to copy, which has these names already: a presized one would not know that all keys are
+ * str, and be larger and slower for it. Borrowed. */
+static PyObject *record_template(PyObject **names, uint32_t fields) {
+    if (names[fields] != NULL) return names[fields];
+    PyObject *dict = PyDict_New();
+    for (uint32_t f = 0; f < fields && dict != NULL; f++) {
+        if (PyDict_SetItem(dict, names[f], Py_None) < 0) Py_CLEAR(dict);
+    }
+    return names[fields] = dict;
 }
 
 static int make_dict_records(const PrNode *record, void *plan, PyObject **cells, int64_t count,
                              PyObject **out) {
-    PyObject **names = plan;
+    PyObject **names = plan, *template = NULL;
     uint32_t fields = record->n_children;
+    if (fields > 5 && (template = record_template(names, fields)) == NULL) return -1;
     for (int64_t i = 0; i < count; i++) {
-        PyObject *dict = out[i] = new_record_dict(fields);
+        PyObject *dict = out[i] = template == NULL ? PyDict_New() : PyDict_Copy(template);
         if (dict == NULL) return -1;
         for (uint32_t f = 0; f < fields; f++) {
             PyObject *value = cells[f * count + i];
@@ -319,7 +330,7 @@ static int set_fields(Decoder *d, const PrNode *record, int64_t row, PyObject *d
 }
 
 static PyObject *make_dict_record(Decoder *d, const PrNode *node, int64_t row, int32_t number) {
-    PyObject *dict = new_record_dict(node->n_children);
+    PyObject *dict = PyDict_New();
     if (dict == NULL) return NULL;
     if (number >= 0) remember(d, number, dict);
     if (set_fields(d, node, row, dict) < 0) Py_CLEAR(dict);
@@ -339,8 +350,7 @@ static int fill_dict_record(Decoder *d, const PrNode *node, int64_t row, int64_t
     return 0;
 }
 
-/* -- tuple records --------------------------------------------------------------------------------
- */
+/* -- tuple records ---------------------------------------------------------------------------- */
 
 static int make_tuple_records(const PrNode *record, void *untrack, PyObject **cells, int64_t count,
                               PyObject **out) {
@@ -381,8 +391,7 @@ static int fill_tuple_record(Decoder *d, const PrNode *node, int64_t row, int64_
     return 0;
 }
 
-/* -- unions ---------------------------------------------------------------------------------------
- */
+/* -- unions ----------------------------------------------------------------------------------- */
 
 /* The member and its row that stand behind a row of a UNION. */
 static const PrNode *union_member(Decoder *d, const PrNode *node, int64_t row,

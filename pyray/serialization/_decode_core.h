@@ -83,8 +83,7 @@ static PyObject *make_before_children(Decoder *d, const PrNode *node, int64_t ro
     }
 }
 
-/* -- entry points ---------------------------------------------------------------------------------
- */
+/* -- entry points ----------------------------------------------------------------------------- */
 
 /* Everything but `message` and `head` is zeroed. Takes over the reference to `source`. */
 static void decoder_init(Decoder *d) {

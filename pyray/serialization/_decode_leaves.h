@@ -6,8 +6,7 @@
 
 #include "_decode_state.h"
 
-/* -- None, bool, numbers --------------------------------------------------------------------------
- */
+/* -- None, bool, numbers ---------------------------------------------------------------------- */
 
 static int fill_null(Decoder *d, const PrNode *node, int64_t row, int64_t count, PyObject **out) {
     (void)d, (void)node, (void)row;
@@ -50,8 +49,7 @@ static int fill_complex128(Decoder *d, const PrNode *node, int64_t row, int64_t 
     return 0;
 }
 
-/* -- str ------------------------------------------------------------------------------------------
- */
+/* -- str -------------------------------------------------------------------------------------- */
 
 static int is_ascii(const uint8_t *data, int64_t size) {
     const uint8_t *end = data + size;
@@ -99,8 +97,7 @@ static PyObject *str_with_surrogates(const uint8_t *data, int64_t size) {
     return PyUnicode_DecodeUTF8((const char *)data, size, "surrogatepass");
 }
 
-/* -- bytes and large ints -------------------------------------------------------------------------
- */
+/* -- bytes and large ints --------------------------------------------------------------------- */
 
 static PyObject *make_bytes(const uint8_t *data, int64_t size) {
     return PyBytes_FromStringAndSize((const char *)data, size);
@@ -148,8 +145,7 @@ static int fill_bigint(Decoder *d, const PrNode *node, int64_t row, int64_t coun
     return fill_binary(d, node, row, count, out, make_int);
 }
 
-/* -- dictionary indices ---------------------------------------------------------------------------
- */
+/* -- dictionary indices ----------------------------------------------------------------------- */
 
 /* The values of a DICTIONARY node, each made once. All of them now, if most will be wanted. */
 static PyObject **dictionary_values(Decoder *d, const PrNode *node, int64_t wanted) {

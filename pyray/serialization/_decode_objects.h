@@ -5,8 +5,7 @@
 
 #include "_decode_containers.h"
 
-/* -- globals --------------------------------------------------------------------------------------
- */
+/* -- globals ---------------------------------------------------------------------------------- */
 
 static PyObject *text_of(PrText text) {
     PyObject *str = PyUnicode_DecodeUTF8((const char *)text.data, (Py_ssize_t)text.size, NULL);
@@ -73,8 +72,7 @@ static int fill_global(Decoder *d, const PrNode *node, int64_t row, int64_t coun
     return 0;
 }
 
-/* -- buffers --------------------------------------------------------------------------------------
- */
+/* -- buffers ---------------------------------------------------------------------------------- */
 
 /* The caller's buffer for a negative index; borrowed. */
 static PyObject *out_of_band(Decoder *d, int64_t index) {
@@ -143,8 +141,7 @@ static int fill_buffer(Decoder *d, const PrNode *node, int64_t row, int64_t coun
     return 0;
 }
 
-/* -- arrays ---------------------------------------------------------------------------------------
- */
+/* -- arrays ----------------------------------------------------------------------------------- */
 
 /* Set with the first array that this process decodes. */
 static const PyrayNdarrayApi *numpy_api;

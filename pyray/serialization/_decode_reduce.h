@@ -7,8 +7,7 @@
 /* Names that are looked up for every object; interned when _decoder.pyx is imported. */
 static PyObject *str_setstate, *str_extend, *str_append, *str_dict;
 
-/* -- state ----------------------------------------------------------------------------------------
- */
+/* -- state ------------------------------------------------------------------------------------ */
 
 static int update_dict(PyObject *object, PyObject *state) {
     PyObject *key, *value, *dict;
@@ -77,8 +76,7 @@ static int set_state_row(Decoder *d, PyObject *object, const PrNode *node, int64
     return status;
 }
 
-/* -- instances ------------------------------------------------------------------------------------
- */
+/* -- instances -------------------------------------------------------------------------------- */
 
 /* How to make the instances of one INSTANCE node. */
 typedef struct ClassPlan {
@@ -218,8 +216,7 @@ static int fill_instance(Decoder *d, const PrNode *node, int64_t row, int64_t co
     return 0;
 }
 
-/* -- reductions -----------------------------------------------------------------------------------
- */
+/* -- reductions ------------------------------------------------------------------------------- */
 
 /* The child that is a part of a reduction, NULL if it has none. */
 static const PrNode *part(const Decoder *d, const PrNode *node, int which) {

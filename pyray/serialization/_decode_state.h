@@ -11,8 +11,7 @@ static PyObject *(*make_buffer)(PyObject *owner, const void *data, Py_ssize_t si
 
 static int fill(Decoder *d, const PrNode *node, int64_t row, int64_t count, PyObject **out);
 
-/* -- errors --------------------------------------------------------------------------------------
- */
+/* -- errors ----------------------------------------------------------------------------------- */
 
 static int malformed(const char *what) {
     PyErr_Format(DeserializationError, "malformed message: %s", what);
@@ -36,8 +35,7 @@ static void release_range(PyObject **items, int64_t count) {
     for (int64_t i = 0; i < count; i++) Py_CLEAR(items[i]);
 }
 
-/* -- limits ---------------------------------------------------------------------------------------
- */
+/* -- limits ----------------------------------------------------------------------------------- */
 
 /* An honest message visits each row about once. Rows that overlap, which only a hostile writer
  * makes, run into this limit before they cost more than a multiple of the message. */
@@ -79,8 +77,7 @@ static inline int enter(Decoder *d) {
     return stack_is_deep(d);
 }
 
-/* -- memory ---------------------------------------------------------------------------------------
- */
+/* -- memory ----------------------------------------------------------------------------------- */
 
 static PyObject **object_array(Decoder *d, size_t count) {
     ObjectArray *array = PyMem_Calloc(1, sizeof(ObjectArray) + count * sizeof(PyObject *));
