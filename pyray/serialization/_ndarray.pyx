@@ -43,6 +43,7 @@ cdef extern from "numpy/arrayobject.h":
                                             int flags, PyObject *obj)
     int set_base "PyArray_SetBaseObject"(PyArrayObject *array, PyObject *base) except -1
     void update_flags "PyArray_UpdateFlags"(PyArrayObject *array, int which)
+    npy_intp PyDataType_ELSIZE(PyArray_Descr *dtype)
     PyTypeObject PyArray_Type
 
 cdef extern from "_ndarray_api.h":
@@ -156,8 +157,12 @@ cdef bint is_dtype_text(str text):
     return not unit or (text[1] in "mM" and unit.startswith("[") and unit.endswith("]"))
 
 
-cdef PyObject *dtype_from_text(const char *data, Py_ssize_t size, int64_t *itemsize) except NULL:
-    text = data[:size].decode("ascii", "replace")
+#: The dtypes of messages so far, by their texts; few, as hostile messages could name very many.
+cdef dict known_dtypes = {}
+
+
+cdef object make_dtype(bytes data):
+    text = data.decode("ascii", "replace")
     dtype = None
     if is_dtype_text(text):
         try:
@@ -166,7 +171,17 @@ cdef PyObject *dtype_from_text(const char *data, Py_ssize_t size, int64_t *items
             pass
     if dtype is None or not is_carried(dtype):
         raise DeserializationError(f"malformed message: {text!r} is not the dtype of an array")
-    itemsize[0] = dtype.itemsize
+    if len(known_dtypes) < 100:
+        known_dtypes[data] = dtype
+    return dtype
+
+
+cdef PyObject *dtype_from_text(const char *text, Py_ssize_t size, int64_t *itemsize) except NULL:
+    cdef bytes data = text[:size]
+    dtype = known_dtypes.get(data)
+    if dtype is None:
+        dtype = make_dtype(data)
+    itemsize[0] = PyDataType_ELSIZE(<PyArray_Descr *> <PyObject *> dtype)
     Py_INCREF(dtype)
     return <PyObject *> dtype
 
