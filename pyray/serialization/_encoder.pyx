@@ -22,6 +22,7 @@ from cpython.dict cimport PyDict_CheckExact, PyDict_Next
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact, PyList_GET_SIZE
 from cpython.long cimport PyLong_CheckExact
+from cpython.object cimport PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
@@ -30,6 +31,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset, strcmp
 
 from pyray.serialization._column cimport *
+from pyray.serialization._ndarray_api cimport PYRAY_NDARRAY_CAPSULE, PyrayArray, PyrayNdarrayApi
 
 from pyray.serialization import reduction, registry
 from pyray.serialization.errors import PicklingError
@@ -73,22 +75,6 @@ cdef extern from "Python.h":
     void PyErr_Fetch(PyObject **kind, PyObject **value, PyObject **traceback)
     void PyErr_Restore(PyObject *kind, PyObject *value, PyObject *traceback)
     void *PyCapsule_Import(const char *name, int no_block) except NULL
-    ctypedef struct PyTypeObject:
-        const char *tp_name
-        unsigned long tp_flags
-
-cdef extern from "_ndarray_api.h":
-    ctypedef struct PyrayArray:
-        PyObject *owner
-        PyObject *dtype
-        const void *data
-        int64_t nbytes
-        const int64_t *shape
-        int ndim
-        int order
-    ctypedef struct PyrayNdarrayApi:
-        PyTypeObject *ndarray
-        int (*describe)(PyObject *array, PyrayArray *out) except -1
 
 ctypedef int (*Dispatch)(Encoder, PyObject *, PrSlot *, int64_t, bint) noexcept
 
@@ -510,7 +496,7 @@ cdef inline bint is_ndarray(PyObject *o):
     if strcmp((<PyTypeObject *> PYRAY_TYPE(o)).tp_name, b"numpy.ndarray"):
         return False
     __import__("pyray.serialization._ndarray")
-    ndarray_api = <PyrayNdarrayApi *> PyCapsule_Import(b"pyray.serialization._ndarray._api", 0)
+    ndarray_api = <PyrayNdarrayApi *> PyCapsule_Import(PYRAY_NDARRAY_CAPSULE, 0)
     return PYRAY_TYPE(o) == ndarray_api.ndarray
 
 

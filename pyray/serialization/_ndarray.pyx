@@ -17,6 +17,8 @@ import numpy as np
 
 from pyray.serialization.errors import DeserializationError
 
+from pyray.serialization._ndarray_api cimport PYRAY_NDARRAY_CAPSULE, PyrayArray, PyrayNdarrayApi
+
 cdef extern from "Python.h":
     ctypedef struct PyTypeObject:
         pass
@@ -45,24 +47,6 @@ cdef extern from "numpy/arrayobject.h":
     void update_flags "PyArray_UpdateFlags"(PyArrayObject *array, int which)
     npy_intp PyDataType_ELSIZE(PyArray_Descr *dtype)
     PyTypeObject PyArray_Type
-
-cdef extern from "_ndarray_api.h":
-    const char *PYRAY_NDARRAY_CAPSULE
-    ctypedef struct PyrayArray:
-        PyObject *owner
-        PyObject *dtype
-        const void *data
-        int64_t nbytes
-        const int64_t *shape
-        int ndim
-        int order
-    ctypedef struct PyrayNdarrayApi:
-        PyTypeObject *ndarray
-        int (*describe)(PyObject *array, PyrayArray *out) except -1
-        PyObject *(*view)(PyObject *owner, const void *data, PyObject *dtype, int ndim,
-                          const int64_t *shape, int order, int writable) except NULL
-        PyObject *(*dtype_from_text)(const char *text, Py_ssize_t size,
-                                     int64_t *itemsize) except NULL
 
 numpy.import_array()
 
