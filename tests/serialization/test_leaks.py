@@ -22,8 +22,8 @@ QUICK_TO_SETTLE = [
 ]
 HONEST = [name for name in leak_cases.CASES if name not in leak_cases.LEAKING]
 QUICK = 200
-#: Blocks that a round may leave: one run in 80 of the 10,000 may leave one, by and by.
-BLOCKS_A_ROUND = 25
+#: Blocks that a round may leave: fewer than one for each of its runs, even of the quick ones.
+BLOCKS_A_ROUND = 36
 BYTES_AT_ALL = 4 << 20
 
 
