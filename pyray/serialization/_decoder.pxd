@@ -78,6 +78,7 @@ cdef class Message:
     cdef tuple global_name(self, uint32_t index)
 
 
+cdef object decode(object buffer, object context, bint trusted, object allow, object buffers)
 cdef object scalar(const uint8_t *data, Py_ssize_t size)
 cdef object as_source(object buffer)
 cdef const uint8_t *source_data(object source)

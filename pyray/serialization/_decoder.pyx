@@ -266,6 +266,11 @@ def decode_message(buffer, *, context=None, bint trusted=True, allow=(), buffers
     >>> decode_message(dumps([1, 'two']))
     [1, 'two']
     """
+    return decode(buffer, context, trusted, allow, buffers)
+
+
+cdef object decode(object buffer, object context, bint trusted, object allow, object buffers):
+    """decode_message for C callers."""
     cdef const uint8_t *data
     source = as_source(buffer)
     data = source_data(source)

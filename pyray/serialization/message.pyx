@@ -20,8 +20,8 @@ from pyray.serialization._column cimport (
 )
 from pyray.serialization._encoder cimport Encoder, acquire, release, write_message
 from pyray.serialization._decoder cimport Buffer
+from pyray.serialization._decoder cimport decode as decode_compiled
 
-from pyray.serialization import _decoder
 from pyray.serialization.errors import DeserializationError
 
 cdef extern from "_encode_compat.h":
@@ -125,8 +125,7 @@ def encode_message(obj, *, context=None, buffer_callback=None):
 
 def decode_message(buffer, *, context=None, trusted=True, allow=(), buffers=None):
     """The object of a message, by the compiled decoder whatever the environment says."""
-    return _decoder.decode_message(buffer, context=context, trusted=trusted, allow=allow,
-                                   buffers=buffers)
+    return decode_compiled(buffer, context, trusted, allow, buffers)
 
 
 cdef object encode(object obj, object context, object buffer_callback):
@@ -137,12 +136,12 @@ cdef object encode(object obj, object context, object buffer_callback):
     return columns_message(obj, context, buffer_callback) if message is None else message
 
 
-cdef object decode(object buffer, object context, object trusted, object allow, object buffers):
+cdef inline object decode(object buffer, object context, bint trusted, object allow,
+                          object buffers):
     if verbose:
         from pyray.serialization.reference_decoder import decode_message as slowly
         return slowly(buffer, context=context, trusted=trusted, allow=allow, buffers=buffers)
-    return _decoder.decode_message(buffer, context=context, trusted=trusted, allow=allow,
-                                   buffers=buffers)
+    return decode_compiled(buffer, context, trusted, allow, buffers)
 
 
 # -- pickle's functions --------------------------------------------------------------------------
