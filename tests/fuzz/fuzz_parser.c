@@ -91,7 +91,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     end = copy + ((size + 15) & ~(size_t)15);
     memcpy(end - size, data, size);
     if ((uintptr_t)(end - size) % 8 == 0) check_message(end - size, size);
-    export_message(end - size, size);
+    /* The export takes many small allocations: of whole messages, one in four. */
+    if (size % 8 || (data[size - 1] ^ data[size / 2] ^ size >> 3) % 4 == 0)
+        export_message(end - size, size);
     free(copy);
     return 0;
 }

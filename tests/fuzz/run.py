@@ -7,6 +7,7 @@ is noted in build/fuzz/runs.tsv; `--pack` minimizes what was found worth keeping
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import shutil
 import subprocess
@@ -81,15 +82,17 @@ def fuzz(target: str, inputs: int, seconds: int) -> bool:
 
 def pack() -> None:
     """Minimize both corpora, by what the decoder reaches, into corpus.zip; keep all findings."""
-    least = instrument.BUILD / "corpus" / "least"
-    shutil.rmtree(least, ignore_errors=True)
-    least.mkdir()
-    sources = [str(folder(target)) for target in reversed(TARGETS)]
+    least, found = (instrument.BUILD / "corpus" / name for name in ("least", "found"))
+    for path in least, found:
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+    for target in TARGETS:  # copied: a run that goes on replaces its files
+        for path in folder(target).iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(path, (least if path.name.startswith("finding-") else found))
     instrument.run(
-        *command("decoder", "-merge=1", str(least), *sources), env=instrument.environment()
+        *command("decoder", "-merge=1", str(least), str(found)), env=instrument.environment()
     )
-    for finding in folder("decoder").glob("finding-*"):
-        shutil.copy(finding, least / finding.name)
     with zipfile.ZipFile(PACKED, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
         for path in sorted(least.iterdir()):
             # The same bytes whenever it is packed.
