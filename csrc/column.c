@@ -115,7 +115,9 @@ static void empty(PrBytes *bytes) {
     bytes->size = 0;
 }
 
-void pr_builder_reset(PrBuilder *b, size_t kept) {
+/* Gives back what is more than `kept` bytes of columns, large tables, and odd numbers of columns.
+ */
+static void trim(PrBuilder *b, size_t kept) {
     uint32_t i;
     size_t total = 0;
     for (i = 0; i < b->n_columns; i++) {
@@ -131,6 +133,13 @@ void pr_builder_reset(PrBuilder *b, size_t kept) {
         free_column(c);
         free(c);
     }
+    each_table(b, empty);
+}
+
+void pr_builder_reset(PrBuilder *b, size_t kept) {
+    /* A message that was not planned may be of any size; a small one left little behind. */
+    if (b->total_size == 0 || b->total_size > 65536) trim(b, kept);
+    b->total_size = 0;
     b->n_columns = 0;
     if (b->first_chunk) {
         if (b->first_chunk->next) {
@@ -143,7 +152,9 @@ void pr_builder_reset(PrBuilder *b, size_t kept) {
     reset_slot(&b->root, PR_LEVEL_UNSET);
     b->n_numbers = 0;
     b->n_globals = b->n_dtypes = b->n_tensors = 0;
-    each_table(b, empty);
+    b->memo.size = b->globals.size = b->dtypes.size = b->blobs.size = 0;
+    b->tensor_buffer.size = b->tensor_dtype.size = b->tensor_order.size = 0;
+    b->tensor_shape_offsets.size = b->tensor_shapes.size = 0;
 }
 
 /* --- keys --- */

@@ -7,6 +7,7 @@
 typedef struct {
     PrColumn *column; /* NULL: a slot that stayed empty */
     int values;       /* the second of the two */
+    int kind;         /* on the wire; set by describe_node */
 } Node;
 
 static uint64_t pad8(uint64_t n) {
@@ -43,7 +44,7 @@ static int64_t wire_rows(Node n) {
 /* --- plan --- */
 
 static int push_node(PrBuilder *b, PrColumn *column, int values) {
-    Node n = {column, values};
+    Node n = {column, values, 0};
     return pr_bytes_append(&b->nodes, &n, sizeof n);
 }
 
@@ -104,8 +105,9 @@ static int describe_extras(PrBytes *d, Node n, int kind) {
     return 0;
 }
 
-static int describe_node(PrBytes *d, Node n, uint64_t *columns_size) {
-    int kind = wire_kind(n);
+static int describe_node(PrBytes *d, Node *node, uint64_t *columns_size) {
+    Node n = *node;
+    int kind = node->kind = wire_kind(n);
     uint64_t first, second;
     if (pr_bytes_reserve(d, 64)) return -1;
     d->data[d->size++] =
@@ -135,7 +137,7 @@ static uint64_t tables_size(const PrBuilder *b) {
 
 static int describe(PrBuilder *b, uint32_t n_nodes, uint64_t *columns_size) {
     PrBytes *d = &b->description;
-    const Node *nodes = (const Node *)(const void *)b->nodes.data;
+    Node *nodes = (Node *)(void *)b->nodes.data;
     uint32_t i;
     d->size = 0;
     if (pr_bytes_reserve(d, 80)) return -1;
@@ -147,7 +149,7 @@ static int describe(PrBuilder *b, uint32_t n_nodes, uint64_t *columns_size) {
     pr_bytes_varint(d, b->blobs.size / sizeof(PrBlob));
     pr_bytes_varint(d, b->memo.size / sizeof(PrMemoRow));
     for (i = 0; i < n_nodes; i++)
-        if (describe_node(d, nodes[i], columns_size)) return -1;
+        if (describe_node(d, &nodes[i], columns_size)) return -1;
     return pr_bytes_append(d, b->globals.data, b->globals.size) ||
                    pr_bytes_append(d, b->dtypes.data, b->dtypes.size)
                ? -1
@@ -181,46 +183,53 @@ uint64_t pr_padded_head(const PrBuilder *b) {
 
 /* --- write --- */
 
+/* Where the next column begins. The padding is written before the n bytes are, as part of the last
+ * word: small messages are many small columns, and a call of memset each would be felt. */
 static uint8_t *padded(uint8_t *out, uint64_t n) {
     uint64_t full = pad8(n);
-    memset(out + n, 0, full - n);
+    if (full != n) memset(out + full - 8, 0, 8);
     return out + full;
 }
 
 static uint8_t *copy(uint8_t *out, const PrBytes *b) {
-    if (b->size) memcpy(out, b->data, b->size);
-    return padded(out, b->size);
+    uint64_t n = b->size, i = 0;
+    uint8_t *next = padded(out, n);
+    if (n > 64) {
+        memcpy(out, b->data, n);
+        return next;
+    }
+    for (; i + 8 <= n; i += 8) memcpy(out + i, b->data + i, 8);
+    for (; i < n; i++) out[i] = b->data[i];
+    return next;
 }
 
 static uint8_t *write_ints(uint8_t *out, const PrColumn *c) {
     const int64_t *v = (const int64_t *)(const void *)c->a.data;
     int64_t i, n = c->rows;
-    switch (int_width(c->bits)) {
-    case 1:
+    int width = int_width(c->bits);
+    uint8_t *next;
+    if (width == 8) return copy(out, &c->a);
+    next = padded(out, (uint64_t)n * (uint64_t)width);
+    if (width == 1)
         for (i = 0; i < n; i++) ((int8_t *)out)[i] = (int8_t)v[i];
-        return padded(out, (uint64_t)n);
-    case 2:
+    else if (width == 2)
         for (i = 0; i < n; i++) ((int16_t *)(void *)out)[i] = (int16_t)v[i];
-        return padded(out, (uint64_t)n * 2);
-    case 4:
+    else
         for (i = 0; i < n; i++) ((int32_t *)(void *)out)[i] = (int32_t)v[i];
-        return padded(out, (uint64_t)n * 4);
-    default: return copy(out, &c->a);
-    }
+    return next;
 }
 
 static uint8_t *write_bools(uint8_t *out, const PrColumn *c) {
-    uint64_t size = ((uint64_t)c->rows + 7) / 8;
+    uint64_t size = pad8(((uint64_t)c->rows + 7) / 8);
     int64_t i;
     memset(out, 0, size);
     for (i = 0; i < c->rows; i++) out[i >> 3] |= (uint8_t)(c->a.data[i] << (i & 7));
-    return padded(out, size);
+    return out + size;
 }
 
 static uint8_t *write_node(uint8_t *out, Node n) {
-    int kind = wire_kind(n);
     uint64_t size;
-    switch (kind) {
+    switch (n.kind) {
     case PR_NULL:
         size = pad8(((uint64_t)wire_rows(n) + 7) / 8);
         memset(out, 0, size);
@@ -250,14 +259,14 @@ static uint8_t *write_buffer_table(uint8_t *out, const PrBuilder *b) {
 static uint8_t *write_memo(uint8_t *out, const PrBuilder *b) {
     uint64_t n = b->memo.size / sizeof(PrMemoRow), i;
     const PrMemoRow *rows = (const PrMemoRow *)(const void *)b->memo.data;
-    uint8_t *node = out, *row = out + pad8(4 * n), *number = row + 8 * n;
+    uint8_t *node = out, *row = padded(node, 4 * n), *number = row + 8 * n;
+    out = padded(number, 4 * n);
     for (i = 0; i < n; i++) {
         ((int32_t *)(void *)node)[i] = (int32_t)rows[i].column->node;
         ((int64_t *)(void *)row)[i] = rows[i].row;
         ((int32_t *)(void *)number)[i] = rows[i].number;
     }
-    padded(node, 4 * n);
-    return padded(number, 4 * n);
+    return out;
 }
 
 void pr_write_blobs(const PrBlob *blobs, size_t n, uint8_t *out) {

@@ -157,13 +157,19 @@ cdef int note_failure(Encoder e, PyObject *o) except -1:
     if e.culprit is None:
         PyErr_Fetch(&kind, &value, &traceback)
         e.culprit = type(<object> o)
-        e.culprit_path = "?"
         try:
             e.culprit_path = path_text(e)
-        except Exception:  # a key's repr failed: the path is not worth an error of its own
-            pass
+        except BaseException:  # KeyboardInterrupt, say: the error at hand is the one to tell
+            e.culprit_path = "obj"
         PyErr_Restore(kind, value, traceback)
     return 0
+
+
+cdef object brief(object key):
+    try:
+        return f"{key!r:.80}"
+    except Exception:  # somebody else's __repr__
+        return f"<{type(key).__name__}>"
 
 
 cdef object path_text(Encoder e):
@@ -178,9 +184,9 @@ cdef object path_text(Encoder e):
         if p.kind == VALUE and attribute and type(key) is str and key.isidentifier():
             text += "." + key
         elif p.kind == VALUE:
-            text += f"[{key!r:.80}]"
+            text += f"[{brief(key)}]"
         elif p.kind == KEY:
-            text += f".key({key!r:.80})"
+            text += f".key({brief(key)})"
         elif p.kind == ITEM and not attribute:  # of (state, slots) it need not be said
             text += f"[{p.index}]"
         elif p.kind == MEMBER:

@@ -71,12 +71,16 @@ cdef extern from "Python.h":
     void *PyUnicode_DATA(PyObject *o)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject *o)
     bint is_type "PyType_Check" (PyObject *o)
+    bint is_python_function "PyFunction_Check" (PyObject *o)
+    bint is_builtin_function "PyCFunction_CheckExact" (PyObject *o)
     object pickle_buffer "PyPickleBuffer_FromObject" (object o)
     void PyErr_Fetch(PyObject **kind, PyObject **value, PyObject **traceback)
     void PyErr_Restore(PyObject *kind, PyObject *value, PyObject *traceback)
     void *PyCapsule_Import(const char *name, int no_block) except NULL
 
+# Called through these, a function's exception is left to the caller.
 ctypedef int (*Dispatch)(Encoder, PyObject *, PrSlot *, int64_t, bint) noexcept
+ctypedef int (*Walk)(Encoder, object) noexcept
 
 # Rows of memo entries that have no column.
 cdef enum:
@@ -98,7 +102,7 @@ cdef size_t KEPT = 48 << 20
 cdef size_t GIL_WORTH = 1 << 16
 cdef Py_ssize_t MOST_INFOS = 1024
 cdef PyrayNdarrayApi *ndarray_api = NULL
-cdef list idle = []
+cdef Encoder spare = None  # the last one used, for the next message
 cdef dict type_infos = {}  # address of a type -> TypeInfo
 cdef dict static_types = {}  # address of a type in C without a name -> its reduce value
 cdef dict modules = sys.modules
@@ -172,18 +176,8 @@ cdef class Encoder:
         self.memo_all = self.buffer_callback is not None
         self.depth_limit = min(<Py_ssize_t> Py_GetRecursionLimit(), DEEPEST)
         self.path_limit = min(self.path_capacity, self.depth_limit + 1)
-        try:
-            try:
-                walk(self, o)
-            except Restart:
-                self.forget()
-                self.memo_all = True
-                walk(self, o)
-        except BaseException as error:
-            named = located(error, self)
-            if named is error:
-                raise
-            raise named from error
+        if (<Walk> walk)(self, o):
+            recover(self, o)
         return check(pr_plan(&self.b))
 
 
@@ -514,7 +508,7 @@ cdef inline int class_of(PyObject *o):
 
 
 cdef inline bint is_function(PyObject *o):
-    return type(<object> o) is FunctionType or type(<object> o) is BuiltinFunctionType
+    return is_python_function(o) or is_builtin_function(o)
 
 
 cdef inline bint has_surrogates(PyObject *o):
@@ -549,6 +543,30 @@ cdef int32_t dtype_index(Encoder e, object dtype) except -1:
     return index
 
 
+cdef int recover(Encoder e, object o) except -1:
+    """After walk failed: once more if that is what it asked for, else the error with its path.
+
+    Apart from `encode`, so that a message without an error does not pay for a handler of one."""
+    try:
+        try:
+            pending_error()
+        except Restart:
+            e.forget()
+            e.memo_all = True
+            walk(e, o)
+    except BaseException as error:
+        named = located(error, e)
+        if named is error:
+            raise
+        raise named from error
+    return 0
+
+
+cdef int pending_error() except -1:
+    """Raises the exception that is set."""
+    return -1
+
+
 cdef int walk(Encoder e, object o) except -1:
     """The object into row 0 of the root, then what had to be deferred, in order."""
     cdef PyObject *p = <PyObject *> o
@@ -576,17 +594,21 @@ cdef int walk(Encoder e, object o) except -1:
 
 cdef Encoder acquire(object context, object buffer_callback):
     """An idle encoder; give it back with release."""
-    cdef Encoder e = idle.pop() if idle else Encoder()
+    global spare
+    cdef Encoder e = spare
+    if e is None:
+        e = Encoder()
+    spare = None
     e.context = context
     e.buffer_callback = buffer_callback
     return e
 
 
 cdef void release(Encoder e):
+    global spare
     e.forget()
     e.context = e.buffer_callback = None
-    if len(idle) < 8:
-        idle.append(e)
+    spare = e  # of several at a time, the last is kept
 
 
 cdef int write_message(Encoder e, uint8_t *out) except -1:
