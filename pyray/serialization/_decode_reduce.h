@@ -294,13 +294,14 @@ static int extend(PyObject *object, PyObject *items) {
 }
 
 static int add_list_items(Decoder *d, PyObject *object, const PrNode *node, int64_t row) {
-    PyObject *items = NULL;
-    int status = fill(d, node, row, 1, &items);
-    if (status == 0) {
-        status = PyList_CheckExact(items) ? extend(object, items)
-                                          : malformed("the list items of a reduction are no list");
-    }
-    Py_XDECREF(items);
+    if (node->kind == PR_UNION && (node = union_member(d, node, row, &row)) == NULL) return -1;
+    if (node->kind != PR_LIST) return malformed("the list items of a reduction are no list");
+    /* A new list, whatever the memo says: one that others know could be extended with itself, and
+     * a row that doubles it each time would make memory without bounds. */
+    PyObject *items = make_list(d, node, row);
+    if (items == NULL) return -1;
+    int status = extend(object, items);
+    Py_DECREF(items);
     return status;
 }
 

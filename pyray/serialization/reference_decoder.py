@@ -357,9 +357,7 @@ class Decoder:
         check(callable(function), f"a call of {function!r}")
         obj = self._exists(index, row, function(*arguments))
         if Part.LIST_ITEMS in children:
-            items = self.decode(children[Part.LIST_ITEMS], row)
-            check(type(items) is list, "list items that are no list")
-            _extend(obj, items)
+            _extend(obj, self._new_items(children[Part.LIST_ITEMS], row))
         if Part.DICT_ITEMS in children:
             self._set_items(obj, children[Part.DICT_ITEMS], row)
         if Part.STATE in children:
@@ -371,6 +369,15 @@ class Decoder:
             else:
                 _set_state(obj, state)
         return obj
+
+    def _new_items(self, index: int, row: int) -> list[Any]:
+        """The list items of a reduction: a list of their own, whatever the memo says."""
+        node = self._message.nodes[index]
+        if node.kind is Kind.UNION:
+            index, row = node.children[node.values[row]], node.offsets[row]
+            node = self._message.nodes[index]
+        check(node.kind is Kind.LIST, "list items that are no list")
+        return [self.decode(node.children[0], child_row) for child_row in self._rows(node, row)]
 
     def _set_items(self, obj: Any, index: int, row: int) -> None:
         check(self._message.nodes[index].kind is Kind.DICT, "dict items that are no dict")

@@ -20,6 +20,7 @@ from pyray.serialization import DeserializationError
 from pyray.serialization._decoder import decode_message
 from pyray.serialization._view import Lazy, LazyDict, LazyObject, view
 from pyray.serialization.message import encode_message
+from pyray.serialization.reference_decoder import decode_message as reference_decode
 from pyray.serialization.reference_format import Kind
 
 #: Harmless with any arguments, and small in memory.
@@ -283,6 +284,29 @@ def test_buffer_used_often_does_not_explode() -> None:
         buffers=[bytes(100_000)],
     )
     refused(data, "overlap")
+
+
+def itself(obj: Any) -> Any:
+    return obj
+
+
+@pytest.mark.parametrize("decode", [decode_message, reference_decode])
+def test_lists_that_are_extended_with_themselves(decode: Any) -> None:
+    """The list items of a reduction have a memo number here, and are what it returns."""
+    rows = 20
+    data = message(
+        lists(Kind.LIST, 0, rows),
+        node(Kind.REDUCE, rows, extras=bytes([6, 1])),  # arguments, list items; the first global
+        node(Kind.TUPLE_RECORD, rows, extras=bytes([1])),
+        lists(Kind.LIST, *range(rows + 1)),
+        indices(Kind.REF, *[0] * rows),
+        node(Kind.INT8, rows, column(INT8, range(rows))),
+        names=[(__name__, "itself")],
+        memo=[(3, row, 0) for row in range(rows)],
+    )
+    decoded = decode(data)
+    assert all(item is decoded[0] for item in decoded)
+    assert len(decoded[0]) == 1 + rows
 
 
 def test_references_that_double() -> None:
