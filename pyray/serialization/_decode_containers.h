@@ -66,8 +66,10 @@ static PyObject *make_list_first(Decoder *d, const PrNode *node, int64_t row, in
 
 /* A tuple of these can be in no cycle, so the collector need not look at it: what it finds out by
  * itself, but only after visiting every tuple once. */
-static int is_atomic(const PrNode *items) {
-    return items->kind <= PR_DICTIONARY;
+static int is_atomic(const Decoder *d, const PrNode *items) {
+    /* A row with a memo entry is whatever was completed first under its number. */
+    if (items->kind > PR_DICTIONARY || items->memo_begin != items->memo_end) return 0;
+    return items->kind != PR_DICTIONARY || is_atomic(d, child(d, items, 0));
 }
 
 static int are_atomic(PyObject **items, int64_t count) {
@@ -87,7 +89,7 @@ static PyObject *make_tuple(Decoder *d, const PrNode *node, int64_t row) {
     PyObject **cells = ((PyTupleObject *)tuple)->ob_item;
     if (fill(d, items, begin, count, cells) < 0) {
         Py_CLEAR(tuple);
-    } else if (is_atomic(items) || (count < 8 && are_atomic(cells, count))) {
+    } else if (is_atomic(d, items) || (count < 8 && are_atomic(cells, count))) {
         PyObject_GC_UnTrack(tuple);
     }
     return tuple;
@@ -369,7 +371,7 @@ static int make_tuple_records(const PrNode *record, void *untrack, PyObject **ce
 
 static int has_atomic_fields(const Decoder *d, const PrNode *record) {
     for (uint32_t f = 0; f < record->n_children; f++) {
-        if (!is_atomic(child(d, record, f))) return 0;
+        if (!is_atomic(d, child(d, record, f))) return 0;
     }
     return 1;
 }

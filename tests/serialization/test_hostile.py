@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import datetime
+import gc
 import random
 import sys
 import threading
@@ -307,6 +308,22 @@ def test_lists_that_are_extended_with_themselves(decode: Any) -> None:
     decoded = decode(data)
     assert all(item is decoded[0] for item in decoded)
     assert len(decoded[0]) == 1 + rows
+
+
+def test_tuple_of_what_the_memo_calls_a_bool_is_collected() -> None:
+    """A bool with the memo number of the list around it: the cycle is the collector's to find."""
+    decoded = decode_message(
+        message(
+            lists(Kind.LIST, 0, 2),
+            union(2, [(0, 0), (1, 0)]),
+            lists(Kind.TUPLE, 0, 1),
+            indices(Kind.REF, 0),
+            node(Kind.BOOL, 1, bytes([1])),
+            memo=[(0, 0, 0), (4, 0, 0)],
+        )
+    )
+    assert decoded[0][0] is decoded and decoded[1] is decoded
+    assert gc.is_tracked(decoded[0])
 
 
 def test_references_that_double() -> None:
