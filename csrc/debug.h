@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* Things that are made and given back in pairs. */
-enum { PR_LIVE_MESSAGES = 0, PR_LIVE_WARM_BLOCKS = 1, PR_LIVE_BUILDERS = 2, PR_LIVE_KINDS = 3 };
+enum { PR_LIVE_MESSAGES = 0, PR_LIVE_WARM_BLOCKS = 1, PR_LIVE_KINDS = 2 };
 
 #ifdef PYRAY_DEBUG
 /* Parses and validates a whole message; aborts the process, saying why, if it is not sound. */
