@@ -13,6 +13,8 @@ ARGS ?=
 CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/tests/*.[ch] pyray/*/*.h)
 
 .DEFAULT_GOAL := help
+# Objects of the C tests stay for the next time; make would remove them, last of all it says.
+.SECONDARY:
 .PHONY: help build demo test test-py test-c test-js test-asan test-all bench fuzz docs lint format dist clean
 
 help:
