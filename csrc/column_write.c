@@ -105,7 +105,13 @@ static int describe_extras(PrBytes *d, Node n, int kind) {
     return 0;
 }
 
-static int describe_node(PrBytes *d, Node *node, uint64_t *columns_size) {
+/* What decides the size of the part before the buffers. */
+typedef struct {
+    uint64_t columns;     /* padded */
+    uint64_t record_rows; /* a byte each, at least */
+} Sizes;
+
+static int describe_node(PrBytes *d, Node *node, Sizes *sizes) {
     Node n = *node;
     int kind = node->kind = wire_kind(n);
     uint64_t first, second;
@@ -115,7 +121,8 @@ static int describe_node(PrBytes *d, Node *node, uint64_t *columns_size) {
     pr_bytes_varint(d, (uint64_t)wire_rows(n));
     if (describe_extras(d, n, kind)) return -1;
     column_sizes(n, kind, &first, &second);
-    *columns_size += pad8(first) + pad8(second);
+    sizes->columns += pad8(first) + pad8(second);
+    if (pr_is_record(kind)) sizes->record_rows += (uint64_t)n.column->rows;
     return 0;
 }
 
@@ -135,7 +142,7 @@ static uint64_t tables_size(const PrBuilder *b) {
     return size + 16 * n_blobs + pad8(4 * n_memo) + 8 * n_memo + pad8(4 * n_memo);
 }
 
-static int describe(PrBuilder *b, uint32_t n_nodes, uint64_t *columns_size) {
+static int describe(PrBuilder *b, uint32_t n_nodes, Sizes *sizes) {
     PrBytes *d = &b->description;
     Node *nodes = (Node *)(void *)b->nodes.data;
     uint32_t i;
@@ -149,7 +156,7 @@ static int describe(PrBuilder *b, uint32_t n_nodes, uint64_t *columns_size) {
     pr_bytes_varint(d, b->blobs.size / sizeof(PrBlob));
     pr_bytes_varint(d, b->memo.size / sizeof(PrMemoRow));
     for (i = 0; i < n_nodes; i++)
-        if (describe_node(d, &nodes[i], columns_size)) return -1;
+        if (describe_node(d, &nodes[i], sizes)) return -1;
     return pr_bytes_append(d, b->globals.data, b->globals.size) ||
                    pr_bytes_append(d, b->dtypes.data, b->dtypes.size)
                ? -1
@@ -157,7 +164,8 @@ static int describe(PrBuilder *b, uint32_t n_nodes, uint64_t *columns_size) {
 }
 
 int pr_plan(PrBuilder *b) {
-    uint64_t columns_size = 0, i;
+    Sizes sizes = {0, 0};
+    uint64_t i;
     uint32_t n;
     b->nodes.size = 0;
     if (push_node(b, b->root.column, 0)) return -1;
@@ -166,11 +174,12 @@ int pr_plan(PrBuilder *b) {
         if (node.column) node.column->node = n;
         if (push_children(b, node)) return -1;
     }
-    if (describe(b, n, &columns_size)) return -1;
+    if (describe(b, n, &sizes)) return -1;
     if (b->description.size > UINT32_MAX) return -1;
     if (b->memo.size)
         qsort(b->memo.data, b->memo.size / sizeof(PrMemoRow), sizeof(PrMemoRow), compare_memo);
-    b->head_size = pad8(16 + b->description.size) + columns_size + tables_size(b);
+    b->head_size = pad8(16 + b->description.size) + sizes.columns + tables_size(b);
+    if (b->head_size < sizes.record_rows) b->head_size = pad8(sizes.record_rows);
     b->total_size = pr_padded_head(b);
     for (i = 0; i < b->blobs.size / sizeof(PrBlob); i++)
         b->total_size += pad64((uint64_t)((const PrBlob *)(const void *)b->blobs.data)[i].size);
@@ -282,6 +291,7 @@ void pr_write_blobs(const PrBlob *blobs, size_t n, uint8_t *out) {
 void pr_write_head(const PrBuilder *b, uint8_t *out) {
     const Node *nodes = (const Node *)(const void *)b->nodes.data;
     uint32_t description_size = (uint32_t)b->description.size;
+    const uint8_t *end = out + b->head_size;
     uint64_t i;
     memset(out, 0, 16);
     out[0] = PR_COLUMNS_BYTE;
@@ -299,4 +309,5 @@ void pr_write_head(const PrBuilder *b, uint8_t *out) {
         out = copy(out, &b->tensor_shapes);
     }
     out = write_memo(write_buffer_table(out, b), b);
+    if (out < end) memset(out, 0, (size_t)(end - out));
 }

@@ -13,10 +13,6 @@
 
 enum { PREFIX_SIZE = 16, MAX_UNION_MEMBERS = 127 };
 
-/* Records, INSTANCE and REDUCE have no column of their own, so rows may outnumber the message's
- * bits, but not by more than a writer nests them. */
-enum { ROWS_PER_BYTE = 64, ROWS_SLACK = 1 << 12 };
-
 /* Where parsing has come to. */
 typedef struct {
     PrMessage *m;
@@ -179,16 +175,11 @@ static int parse_union(Parser *p, PrNode *node) {
     return give_children(p, node, members);
 }
 
-static int is_record(const PrNode *node) {
-    return node->kind == PR_DICT_RECORD || node->kind == PR_TUPLE_RECORD ||
-           node->kind == PR_INSTANCE || node->kind == PR_REDUCE;
-}
-
 /* What the parent demands of a node. */
 static int check_place(Parser *p, const PrNode *node) {
     const PrNode *parent = &p->m->nodes[node->parent];
     if (node == p->m->nodes) return node->rows > 0 ? 0 : fail(p->m, "the message holds no object");
-    if (is_record(parent) && node->rows != parent->rows)
+    if (pr_is_record(parent->kind) && node->rows != parent->rows)
         return fail(p->m, "fields of a record differ in length");
     if (parent->kind == PR_UNION && node->kind == PR_UNION)
         return fail(p->m, "a union is a member of a union");
@@ -253,13 +244,12 @@ static int parse_node(Parser *p, uint32_t index) {
     if (read_number(p, &rows) < 0) return -1;
     if (node->large && !has_offsets(node->kind))
         return fail(m, "a node without offsets has large ones");
-    if (rows / ROWS_PER_BYTE > m->size)
-        return fail(m, "a node has more rows than the message could hold");
+    /* A row takes a bit of a column, or a byte of the message: see finish. */
+    if (rows / 8 > m->size) return fail(m, "a node has more rows than the message could hold");
     node->rows = (int64_t)rows;
-    m->total_rows += node->rows;
-    if ((uint64_t)m->total_rows / ROWS_PER_BYTE > m->size + ROWS_SLACK) {
-        return fail(m, "there are more rows than the message could hold");
-    }
+    if (pr_is_record(node->kind)) m->record_rows += rows;
+    if (m->record_rows > m->size)
+        return fail(m, "there are more rows of records than the message could hold");
     return check_place(p, node) < 0 ? -1 : parse_columns(p, node);
 }
 
@@ -409,10 +399,12 @@ static int parse_buffers(Parser *p) {
 
 static int finish(Parser *p) {
     PrMessage *m = p->m;
-    m->head_size = p->position;
+    /* Neither can exceed the message's size, which is a multiple of 8. */
+    uint64_t records = align_up(m->record_rows, 8);
+    m->head_size = p->position > records ? p->position : records;
     if (m->n_buffers == 0)
-        return p->position == m->size ? 0 : fail(m, "it is longer than its columns");
-    uint64_t buffers = align_up(p->position, 64);
+        return m->head_size == m->size ? 0 : fail(m, "it is longer than its columns");
+    uint64_t buffers = align_up(m->head_size, 64);
     if (buffers > m->size) return fail(m, "its buffers are cut off");
     m->buffers = m->base + buffers;
     return 0;
@@ -544,9 +536,4 @@ uint32_t pr_memo_lower_bound(const PrMessage *m, const PrNode *node, int64_t row
         }
     }
     return low;
-}
-
-int64_t pr_memo_find(const PrMessage *m, const PrNode *node, int64_t row) {
-    uint32_t entry = pr_memo_lower_bound(m, node, row);
-    return entry < node->memo_end && m->memo_row[entry] == row ? (int64_t)entry : -1;
 }

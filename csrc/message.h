@@ -107,7 +107,7 @@ typedef struct {
     uint64_t size;
     uint32_t n_nodes, n_globals, n_dtypes, n_tensors, n_buffers, n_memo, n_names;
     uint64_t n_dims;
-    int64_t total_rows; /* over all nodes; a bound for honest decoding */
+    uint64_t record_rows; /* of all nodes without a column; at most head_size */
     PrNode *nodes;
     PrText *names;   /* field names of DICT_RECORDs, in node order */
     PrText *globals; /* module, qualified name alternately: 2 * n_globals */
@@ -119,7 +119,7 @@ typedef struct {
     const uint8_t *buffers; /* start of the buffers part */
     const int32_t *memo_node, *memo_number;
     const int64_t *memo_row;
-    uint64_t head_size;  /* of everything before the buffers part */
+    uint64_t head_size;  /* of everything before the buffers part, its padding included */
     uint32_t n_numbers;  /* distinct memo numbers; 0 until pr_message_check */
     int32_t *memo_first; /* number -> first entry that carries it; NULL until then */
     int checked;
@@ -144,9 +144,6 @@ void pr_message_realign(PrMessage *m, const uint8_t *head);
  * message, ascending), and makes memo_first. Takes time in proportion to both. 0 or -1. */
 int pr_message_check(PrMessage *m);
 
-/* Entry of (node, row) in the memo, or -1. */
-int64_t pr_memo_find(const PrMessage *m, const PrNode *node, int64_t row);
-
 /* First entry of the node whose row is not less than `row`, or its memo_end. */
 uint32_t pr_memo_lower_bound(const PrMessage *m, const PrNode *node, int64_t row);
 
@@ -155,6 +152,12 @@ int pr_message_buffer(const PrMessage *m, int64_t index, const uint8_t **data, u
 
 /* Reads an unsigned LEB128 number at *at; 0, or -1 when it is too long or ends beyond `end`. */
 int pr_varint(const uint8_t **at, const uint8_t *end, uint64_t *value);
+
+/* Records, INSTANCE and REDUCE: their rows are rows of their children. As they have no column, each
+ * of their rows counts for a byte of the part before the buffers, which is padded if need be. */
+static inline int pr_is_record(int kind) {
+    return kind >= PR_DICT_RECORD && kind <= PR_REDUCE;
+}
 
 /* Offsets column (a for lists and binary layouts), row in [0, rows]. */
 static inline int64_t pr_offset(const PrNode *n, const uint8_t *column, int64_t row) {

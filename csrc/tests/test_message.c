@@ -122,7 +122,7 @@ static void test_positions(void) {
     Draft d = list_of_strings();
     PrMessage m;
     assert(pr_message_parse(&m, d.bytes, d.size) == 0);
-    assert(m.size == d.size && m.n_nodes == 3 && m.total_rows == 6 && m.head_size == d.size);
+    assert(m.size == d.size && m.n_nodes == 3 && m.record_rows == 0 && m.head_size == d.size);
     assert(m.nodes[0].kind == PR_LIST && m.nodes[0].child == 1 && m.nodes[0].n_children == 1);
     assert(m.nodes[2].parent == 1 && m.nodes[2].data_size == 3);
     assert(memcmp(m.nodes[2].b, "abc", 3) == 0);
@@ -174,7 +174,7 @@ static void test_unaligned(void) {
     uint64_t size;
     assert(pr_message_buffer(&m, 1, &data, &size) == 0 && size == 3);
     assert(data == m.buffers + 128 && m.buffers > shifted && m.buffers < shifted + d.size);
-    assert(pr_memo_find(&m, &m.nodes[1], 2) == 2);
+    assert(pr_memo_lower_bound(&m, &m.nodes[1], 2) == 2);
     pr_message_free(&m);
     free(head);
     free(shifted);
@@ -189,7 +189,7 @@ static void test_memo(void) {
     assert(m.nodes[0].has_refs && m.nodes[1].has_refs && m.nodes[3].has_refs);
     assert(pr_message_check(&m) == 0 && pr_message_check(&m) == 0);
     assert(m.n_numbers == 2 && m.memo_first[0] == 1 && m.memo_first[1] == 0);
-    assert(pr_memo_find(&m, &m.nodes[1], 1) == 1 && pr_memo_find(&m, &m.nodes[1], 3) == -1);
+    assert(pr_memo_lower_bound(&m, &m.nodes[1], 1) == 1);
     assert(pr_memo_lower_bound(&m, &m.nodes[1], 3) == 3);
     pr_message_free(&m);
 }
@@ -280,17 +280,79 @@ static void test_wrong_descriptions(void) {
     }
 }
 
-/* A record has no column: rows of nested ones must not multiply what the bytes could hold. */
-static void test_nested_records_are_bounded(void) {
-    enum { DEPTH = 200 };
+/* Records of 256 rows, nested so often, around a column of None, and a buffer of five bytes if
+ * asked for. What stands before the buffer has `head` bytes, if its columns need no more. */
+static Draft nested_records(uint8_t depth, size_t head, int with_buffer) {
     Draft d = {0};
-    DESCRIBE(&d, 0x80 | ((DEPTH + 1) & 0x7f), (DEPTH + 1) >> 7, 0, 0, 0, 0, 0, 0);
-    for (int i = 0; i < DEPTH; i++) DESCRIBE(&d, PR_TUPLE_RECORD, 0x80, 0x20, 1);
-    DESCRIBE(&d, PR_NULL, 0x80, 0x20);
+    DESCRIBE(&d, depth + 1, 0, 0, 0, 0, with_buffer, 0);
+    for (int i = 0; i < depth; i++) DESCRIBE(&d, PR_TUPLE_RECORD, 0x80, 2, 1);
+    DESCRIBE(&d, PR_NULL, 0x80, 2);
     begin_columns(&d);
-    d.size += 4096 / 8;
+    d.size += 256 / 8;
+    if (with_buffer) COLUMN(&d, int64_t, 0, 5);
+    if (d.size < head) d.size = head;
+    if (with_buffer) {
+        pad(&d, 64);
+        column(&d, "bytes", 5);
+        pad(&d, 64);
+    }
     finish(&d);
-    assert(!parses(&d));
+    return d;
+}
+
+/* A record has no column: without a byte a row, nested ones would multiply what the bytes hold. */
+static void test_rows_of_records_take_a_byte(void) {
+    for (uint8_t depth = 1; depth < 31; depth++) {
+        size_t rows = (size_t)depth * 256;
+        Draft exact = nested_records(depth, rows, 0);
+        Draft less = nested_records(depth, rows - 8, 0), more = nested_records(depth, rows + 8, 0);
+        PrMessage m;
+        assert(pr_message_parse(&m, exact.bytes, exact.size) == 0);
+        assert(m.record_rows == rows && m.head_size == rows && m.size == rows);
+        pr_message_free(&m);
+        assert(!parses(&less) && !parses(&more));
+    }
+}
+
+static void test_buffers_begin_behind_the_rows_of_records(void) {
+    for (uint8_t depth = 1; depth < 31; depth++) {
+        size_t rows = (size_t)depth * 256;
+        Draft exact = nested_records(depth, rows, 1), less = nested_records(depth, rows - 64, 1);
+        PrMessage m;
+        const uint8_t *data;
+        uint64_t size;
+        assert(pr_message_parse(&m, exact.bytes, exact.size) == 0);
+        assert(m.head_size == rows && pr_message_buffer(&m, 0, &data, &size) == 0);
+        assert(data == exact.bytes + rows && memcmp(data, "bytes", 5) == 0);
+        pr_message_free(&m);
+        assert(!parses(&less));
+    }
+}
+
+/* Numbers of rows whose sum would not fit into 64 bits are refused before they are added up. */
+static void test_impossible_rows(void) {
+    const struct {
+        uint8_t size, bytes[24];
+    } wrong[] = {
+        {14, {2, 0, 0, 0, 0, 0, 0, PR_TUPLE_RECORD, 0x80, 1, 1, PR_NULL, 0x80, 1}},
+        {15, {3, 0, 0, 0, 0, 0, 0, PR_TUPLE_RECORD, 64, 1, PR_TUPLE_RECORD, 64, 1, PR_NULL, 64}},
+        {20, {2,    0,    0,    0,    0,    0,    0, PR_TUPLE_RECORD, 0xff, 0xff, 0xff,
+              0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, PR_NULL,         1}},
+        {21, {2,    0,    0,    0,    0,    0, 0, PR_TUPLE_RECORD, 0xff, 0xff, 0xff, 0xff,
+              0xff, 0xff, 0xff, 0xff, 0xff, 1, 1, PR_NULL,         1}},
+        {17, {1, 0, 0, 0, 0, 0, 0, PR_INT64, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20}},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        Draft d = {0};
+        PrMessage m;
+        describe(&d, wrong[i].bytes, wrong[i].size);
+        begin_columns(&d);
+        d.size += 64;
+        finish(&d);
+        assert(pr_message_parse(&m, d.bytes, d.size) == -1);
+        assert(strstr(m.error, "than the message could hold"));
+        pr_message_free(&m);
+    }
 }
 
 /* More nodes and names than fit into the struct. */
@@ -338,7 +400,9 @@ int main(void) {
     test_wrong_memos();
     test_wrong_buffers();
     test_wrong_descriptions();
-    test_nested_records_are_bounded();
+    test_rows_of_records_take_a_byte();
+    test_buffers_begin_behind_the_rows_of_records();
+    test_impossible_rows();
     test_large_description();
     test_mutations();
     puts("message: ok");

@@ -37,7 +37,7 @@ typedef struct Decoder {
     void *blocks;      /* other memory to free at the end */
     char *stack_floor; /* recursion stops when the C stack has come down here */
     int floor_is_final;
-    int64_t work; /* rows and bytes that may still be visited */
+    int64_t work; /* bits that rows may still be charged, see _decode_state.h */
 } Decoder;
 
 /* Makes the objects of rows [row, row + count) of a node: new references in out, whose slots are

@@ -49,7 +49,7 @@ static int fill_rows(Decoder *d, const PrNode *node, int64_t row, int64_t count,
 }
 
 static int fill(Decoder *d, const PrNode *node, int64_t row, int64_t count, PyObject **out) {
-    if (visit(d, count) < 0) return -1;
+    if (charge_rows(d, node, count) < 0) return -1;
     int status = node->memo_begin != node->memo_end ? fill_with_memo(d, node, row, count, out)
                                                     : fill_rows(d, node, row, count, out);
 #ifdef PYRAY_DEBUG

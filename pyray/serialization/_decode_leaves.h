@@ -75,7 +75,7 @@ static int byte_range(Decoder *d, const PrNode *node, int64_t row, int64_t count
     *begin = pr_offset(node, node->a, row);
     *end = pr_offset(node, node->a, row + count);
     if (*begin < 0 || *end < *begin || (uint64_t)*end > node->data_size) return bad_offsets();
-    return visit(d, *end - *begin);
+    return charge_bytes(d, *end - *begin);
 }
 
 static int fill_utf8(Decoder *d, const PrNode *node, int64_t row, int64_t count, PyObject **out) {

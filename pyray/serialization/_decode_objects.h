@@ -108,7 +108,7 @@ static PyObject *copy_buffer(Decoder *d, int64_t index, int kind) {
         if (given == NULL) return NULL;
         return kind == PR_BYTES_BUFFER ? PyBytes_FromObject(given) : PyByteArray_FromObject(given);
     }
-    if (in_band(d, index, &data, &size) < 0 || visit(d, size) < 0) return NULL;
+    if (in_band(d, index, &data, &size) < 0 || charge_bytes(d, size) < 0) return NULL;
     return kind == PR_BYTES_BUFFER ? make_bytes(data, size) : make_bytearray(data, size);
 }
 
@@ -225,6 +225,7 @@ static PyObject *make_array(Decoder *d, int64_t tensor) {
     if (begin < 0 || end < begin || (uint64_t)end > m->n_dims || end - begin > MOST_DIMENSIONS) {
         return malformed("an array's shape lies outside its column"), NULL;
     }
+    if (charge_bytes(d, 8 * (end - begin)) < 0) return NULL;
     const int64_t *shape = m->tensor_shapes + begin;
     int order = m->tensor_order[tensor], writable;
     if (order != 0 && order != 1) return malformed("an array is of no known order"), NULL;

@@ -38,11 +38,59 @@ static void release_range(PyObject **items, int64_t count) {
 /* -- limits ----------------------------------------------------------------------------------- */
 
 /* An honest message visits each row about once. Rows that overlap, which only a hostile writer
- * makes, run into this limit before they cost more than a multiple of the message. */
-static int visit(Decoder *d, int64_t work) {
-    d->work -= work;
+ * makes, run into this limit before they cost more than a multiple of the message.
+ *
+ * What a row is charged, in bits: never more than it takes in the message, and enough for the
+ * objects it makes, of which no charged byte pays for more than 500 bytes. The worst are dicts of
+ * many fields that are None. */
+static const uint8_t charges[PR_KIND_LIMIT] = {
+    /* No more than a reference to what is there, or was charged elsewhere. */
+    [PR_NULL] = 1,
+    [PR_BOOL] = 1,
+    [PR_DICTIONARY] = 1,
+    [PR_REF] = 1,
+    [PR_GLOBAL] = 1,
+    [PR_UNION] = 1,
+    [PR_INT8] = 8,
+    [PR_INT16] = 8,
+    [PR_INT32] = 8,
+    [PR_INT64] = 8,
+    [PR_FLOAT64] = 8,
+    [PR_COMPLEX128] = 8,
+    /* And for their bytes, see charge_bytes. */
+    [PR_UTF8] = 8,
+    [PR_SURROGATES] = 8,
+    [PR_BYTES] = 8,
+    [PR_BYTEARRAY] = 8,
+    [PR_BIGINT] = 8,
+    [PR_BYTES_BUFFER] = 32,
+    [PR_BYTEARRAY_BUFFER] = 32,
+    [PR_BUFFER] = 32,
+    [PR_BUFFER_WRITABLE] = 32,
+    [PR_NDARRAY] = 32, /* and for its dimensions */
+    [PR_LIST] = 8,
+    [PR_TUPLE] = 8,
+    [PR_SET] = 8,
+    [PR_FROZENSET] = 8,
+    [PR_DICT] = 8,
+    [PR_DICT_RECORD] = 8,
+    [PR_TUPLE_RECORD] = 8,
+    [PR_INSTANCE] = 8,
+    [PR_REDUCE] = 8,
+};
+
+static int charge(Decoder *d, int64_t bits) {
+    d->work -= bits;
     if (d->work >= 0) return 0;
     return malformed("its rows overlap");
+}
+
+static int charge_rows(Decoder *d, const PrNode *node, int64_t count) {
+    return charge(d, count * charges[node->kind]);
+}
+
+static int charge_bytes(Decoder *d, int64_t count) {
+    return charge(d, 8 * count);
 }
 
 enum { STACK_STEP = 64 << 10, STACK_RESERVE = 256 << 10, STACK_LARGEST = 64 << 20 };
@@ -65,9 +113,11 @@ static int stack_is_deep(Decoder *d) {
     return d->stack_floor < here ? 0 : stack_is_deep(d);
 }
 
-/* Starts an operation on the calling thread, with new limits. */
+/* Starts an operation on the calling thread, with new limits: all that the message takes and its
+ * records are charged, twice, as tuples in cycles may be made again; and a little for small
+ * messages. */
 static void begin(Decoder *d) {
-    d->work = 2 * (d->message.total_rows + (int64_t)d->message.size) + 4096;
+    d->work = 8 * (2 * (int64_t)(d->message.size + d->message.record_rows) + 4096);
     d->stack_floor = (char *)__builtin_frame_address(0) - STACK_STEP;
     d->floor_is_final = 0;
 }

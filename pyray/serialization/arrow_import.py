@@ -20,11 +20,13 @@ from .reference_columns import scalar_message, text, varint
 from .reference_format import (
     BINARY_KINDS,
     LARGE,
+    RECORD_KINDS,
     SEQUENCE_KINDS,
     VERSION,
     Kind,
     Tag,
     padding,
+    record_padding,
 )
 
 if TYPE_CHECKING:
@@ -445,6 +447,16 @@ def buffer_columns(buffers: list[memoryview]) -> list[np.ndarray]:
     return [np.array(starts, np.int64), np.array([b.nbytes for b in buffers], np.int64)]
 
 
+def lay_out(pieces: list[Any], at: int, alignment: int) -> tuple[list[int], int]:
+    """Where each piece begins, the first at `at`, and where the last one's padding ends."""
+    starts = []
+    for piece in pieces:
+        starts.append(at)
+        at += len(piece)
+        at += padding(at, alignment)
+    return starts, at
+
+
 def columns_message(nodes: list[Node], tables: Tables) -> np.ndarray:
     """The message of section 2: every piece where the one before it, padded, ends."""
     description = describe(nodes, tables)
@@ -454,23 +466,19 @@ def columns_message(nodes: list[Node], tables: Tables) -> np.ndarray:
         columns += buffer_columns(tables.buffers)
     columns += tables.memo_columns
 
-    pieces: list[tuple[Any, int]] = [(description, 8)]
-    pieces += [(memoryview(column).cast("B"), 8) for column in columns if len(column)]
+    pieces: list[Any] = [description]
+    pieces += [memoryview(column).cast("B") for column in columns if len(column)]
+    starts, at = lay_out(pieces, 16, 8)
+    at += record_padding(at, sum(node.rows for node in nodes if node.kind in RECORD_KINDS))
     if tables.buffers:
-        # The buffers begin at a multiple of 64 even if the first of them is empty.
-        pieces.append((b"", 64))
-        pieces += [(buffer, 64) for buffer in tables.buffers]
-    starts, at = [], 16
-    for data, alignment in pieces:
-        at += padding(at, alignment) if data is not description else 0
-        starts.append(at)
-        at += len(data)
-    at += padding(at, pieces[-1][1])
+        buffer_starts, at = lay_out(tables.buffers, at + padding(at, 64), 64)
+        starts += buffer_starts
+        pieces += tables.buffers
 
     message = aligned(at)
     head = pack("<BBHIQ", VERSION << 4 | Tag.COLUMNS, 0, 0, len(description), at)
     message[:16] = np.frombuffer(head, np.uint8)
-    for start, (data, _) in zip(starts, pieces, strict=True):
+    for start, data in zip(starts, pieces, strict=True):
         message[start : start + len(data)] = np.frombuffer(data, np.uint8)
     message.flags.writeable = False
     return message

@@ -15,6 +15,7 @@ from .reference_format import (
     LARGE,
     NUMBER_CODES,
     OUT_OF_LINE,
+    RECORD_KINDS,
     SEQUENCE_KINDS,
     TENSOR_CODES,
     VERSION,
@@ -22,6 +23,7 @@ from .reference_format import (
     Part,
     Tag,
     padding,
+    record_padding,
 )
 
 if TYPE_CHECKING:
@@ -407,6 +409,8 @@ def columns_message(root: Slot, tables: Tables) -> bytes:
     for column in columns:
         body += column
         _pad(body, 8)
+    record_rows = sum(node.rows for node in nodes if node.kind in RECORD_KINDS)
+    body += bytes(record_padding(len(body), record_rows))
     if tables.buffers:
         _pad(body, 64)
         for buffer in tables.buffers:

@@ -93,6 +93,9 @@ BINARY_KINDS = frozenset({Kind.UTF8, Kind.SURROGATES, Kind.BYTES, Kind.BYTEARRAY
 #: Kinds whose rows are stretches of the rows of their children.
 SEQUENCE_KINDS = frozenset({Kind.LIST, Kind.TUPLE, Kind.SET, Kind.FROZENSET, Kind.DICT})
 
+#: Kinds without a column, whose rows are rows of their children.
+RECORD_KINDS = frozenset({Kind.DICT_RECORD, Kind.TUPLE_RECORD, Kind.INSTANCE, Kind.REDUCE})
+
 #: Kinds whose rows are one number each, and the struct code of that number.
 NUMBER_CODES = {
     Kind.INT8: "b",
@@ -117,6 +120,11 @@ TENSOR_CODES = {"buffer": "i", "dtype": "i", "order": "b", "shape_offsets": "i",
 def padding(position: int, alignment: int) -> int:
     """How many zero bytes bring `position` to a multiple of `alignment`."""
     return -position % alignment
+
+
+def record_padding(position: int, record_rows: int) -> int:
+    """How many zero bytes stand between the memo and the buffers: one byte a row, at least."""
+    return max(0, record_rows + padding(record_rows, 8) - position)
 
 
 # -- depth -----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from .reference_format import (
     BINARY_KINDS,
     LARGE,
     NUMBER_CODES,
+    RECORD_KINDS,
     SEQUENCE_KINDS,
     TENSOR_CODES,
     VERSION,
@@ -24,6 +25,7 @@ from .reference_format import (
     Part,
     Tag,
     padding,
+    record_padding,
 )
 
 if TYPE_CHECKING:
@@ -124,6 +126,10 @@ class Message:
     def total_rows(self) -> int:
         return sum(node.rows for node in self.nodes)
 
+    @property
+    def record_rows(self) -> int:
+        return sum(node.rows for node in self.nodes if node.kind in RECORD_KINDS)
+
 
 def parse(view: memoryview) -> Message:
     """Parse a columns message.
@@ -152,6 +158,7 @@ def parse(view: memoryview) -> Message:
         check(n_dims == 0, "dimensions without tensors")
     starts, sizes = columns.numbers("q", n_buffers), columns.numbers("q", n_buffers)
     entries = [columns.numbers(code, n_memo) for code in "iqi"]
+    columns.skip(record_padding(columns.position, message.record_rows))
     columns.read_buffers(message, starts, sizes)
     check(columns.position == len(view), "something follows the last column")
     for node in message.nodes:
@@ -269,6 +276,10 @@ class _Columns:
         self._view = view
         self.position = begin
         self.pad(8)
+
+    def skip(self, size: int) -> None:
+        self.position += size
+        check(self.position <= len(self._view), "the message has fewer bytes than rows of records")
 
     def pad(self, alignment: int) -> None:
         self.position += padding(self.position, alignment)

@@ -44,29 +44,30 @@ static int64_t cpu_time(void) {
 }
 
 static struct {
-    int64_t rows, n_globals;
+    int64_t size, record_rows, n_globals;
 } facts;
 
 static void learn(const uint8_t *data, size_t size) {
     static PrMessage m;
-    facts.rows = facts.n_globals = 0;
+    facts.size = facts.record_rows = facts.n_globals = 0;
     uint8_t *aligned = aligned_alloc(16, (size + 15) & ~(size_t)15);
     memcpy(aligned, data, size);
     if (pr_message_parse(&m, aligned, size) == 0) {
-        facts.rows = m.total_rows;
+        facts.size = (int64_t)m.size;
+        facts.record_rows = (int64_t)m.record_rows;
         facts.n_globals = m.n_globals;
     }
     pr_message_free(&m);
     free(aligned);
 }
 
-/* The most that decoding may hold at a time. The decoder visits no more rows and bytes of text than
- * this, however often rows are referred to (`begin` in _decode_state.h), and no row takes more than
- * a few hundred bytes by itself. The parser has bounded the rows by 64 * (size + 4096). */
+/* The most that decoding may hold at a time: the tables of the parser and the decoder, and what is
+ * made of as many bytes as the decoder charges rows at most, however often it comes to them
+ * (`begin` in _decode_state.h). */
 static int64_t allowance(size_t size) {
-    int64_t visits = 2 * (facts.rows + (int64_t)size) + 4096;
-    int64_t each = facts.n_globals ? 4096 : 512; /* a call may make a deque, or a class */
-    return (1 << 18) + 64 * (int64_t)size + each * visits;
+    int64_t charged = 2 * (facts.size + facts.record_rows) + 4096;
+    int64_t each = facts.n_globals ? 4096 : 384; /* a call may make a deque, or a class */
+    return (1 << 18) + 64 * (int64_t)size + each * charged;
 }
 
 /* Reading views holds the objects of several calls, and compares some that contain themselves. */
@@ -168,8 +169,8 @@ static void run_measured(PyObject *source, size_t size, int as_view, int with_bu
         held = peak - before;
         if (held <= allowed) return;
     }
-    fprintf(stderr, "%zu bytes of message, %lld rows, %lld allowed\n", size, (long long)facts.rows,
-            (long long)allowed);
+    fprintf(stderr, "%zu bytes of message, %lld rows of records, %lld allowed\n", size,
+            (long long)facts.record_rows, (long long)allowed);
     die("more memory than the message is worth", held);
 }
 

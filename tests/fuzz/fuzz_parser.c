@@ -30,6 +30,7 @@ static void read_node(const PrMessage *m, const PrNode *n) {
 }
 
 static void read_message(PrMessage *m) {
+    if (m->record_rows > m->head_size || m->head_size > m->size) abort();
     for (uint32_t i = 0; i < m->n_nodes; i++) read_node(m, &m->nodes[i]);
     for (uint32_t i = 0; i < 2 * m->n_globals; i++)
         read_bytes(m->globals[i].data, m->globals[i].size);
@@ -48,7 +49,7 @@ static void check_message(const uint8_t *data, size_t size) {
         if (pr_message_check(&m) == 0) {
             for (uint32_t i = 0; i < m.n_memo; i++) {
                 const PrNode *node = &m.nodes[m.memo_node[i]];
-                if (pr_memo_find(&m, node, m.memo_row[i]) != (int64_t)i) abort();
+                if (pr_memo_lower_bound(&m, node, m.memo_row[i]) != i) abort();
             }
             pr_message_validate(&m);
         }

@@ -317,6 +317,16 @@ static void put_columns(Out *o, const Tree *t, Node **nodes, uint32_t n) {
     put_column(o, t->buffer_sizes);
 }
 
+/* A byte for each row of a record; nothing if there are more than any message of that size has. */
+static void put_record_padding(Out *o, Node **nodes, uint32_t n) {
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < n && rows <= o->room; i++)
+        if (pr_is_record(nodes[i]->kind)) rows += nodes[i]->rows;
+    if (rows > o->room) return;
+    while (!o->full && o->at < rows) put_byte(o, 0);
+    pad(o, 8);
+}
+
 size_t tree_write(Tree *t, uint8_t *out, size_t room) {
     static Node *nodes[MOST_NODES];
     Out o = {out, 0, room, 0};
@@ -331,6 +341,7 @@ size_t tree_write(Tree *t, uint8_t *out, size_t room) {
     pad(&o, 8);
     put_columns(&o, t, nodes, n);
     put_memo(&o, t);
+    put_record_padding(&o, nodes, n);
     if (t->buffer_offsets.size) {
         pad(&o, 64);
         put(&o, t->buffers.data, t->buffers.size);

@@ -102,6 +102,8 @@ NATIVE = {
     "dict of tuples": {(1, 2): "a", (3, 4): "b"},
     "record": {"a": 1, "b": [1, 2]},
     "records": [{"a": i, "b": str(i), "c": [i] * (i % 3)} for i in range(50)],
+    "padded records": [({"a": True}, None) for _ in range(300)],
+    "padded before a buffer": [[{"a": True} for _ in range(300)], bytes(5000)],
     "nul in names": [{"a\0b": 1, "a\0c": 2}, {"a\0b": 3, "a\0c": 4}],
     "odd names": [{"": 1, "é": 2, "item": 3}, {"": 4, "é": 5, "item": 6}],
     "nested records": {"x": {"y": {"z": [1, {"q": 2}]}}},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import Any
 
-from pyray.serialization.reference_format import Kind
+from pyray.serialization.reference_format import RECORD_KINDS, Kind
 
 #: `array` codes of columns by the names this file gives them.
 INT8, INT32, INT64, FLOAT64 = "b", "i", "q", "d"
@@ -66,8 +66,12 @@ def message(
     tensors: list[tuple[int, int, int, list[int]]] = [],
     buffers: list[bytes] = [],
     memo: list[tuple[int, int, int]] = [],
+    padded: bool = True,
 ) -> bytes:
-    """The message of these nodes; `tensors` are (buffer, dtype, order, shape)."""
+    """The message of these nodes; `tensors` are (buffer, dtype, order, shape).
+
+    With `padded` it has the bytes that its rows of records ask for.
+    """
     shapes = [length for tensor in tensors for length in tensor[3]]
     counts = (
         len(nodes), len(names), len(dtypes), len(tensors), len(shapes), len(buffers), len(memo)
@@ -92,16 +96,25 @@ def message(
     if memo:
         for code, values in zip((INT32, INT64, INT32), zip(*memo, strict=True), strict=True):
             columns.append(column(code, values))
-    return _assembled(description, columns, buffers)
+    record_rows = sum(_rows(described) for described, _ in nodes if described[0] in RECORD_KINDS)
+    return _assembled(description, columns, buffers, record_rows if padded else 0)
 
 
-def _assembled(description: bytes, columns: list[bytes], buffers: list[bytes]) -> bytes:
+def _rows(described: bytes) -> int:
+    """What `node` has said of its rows: the varint after its kind."""
+    size = next(i for i, byte in enumerate(described[1:], 1) if byte < 0x80)
+    return sum((byte & 0x7F) << 7 * i for i, byte in enumerate(described[1 : size + 1]))
+
+
+def _assembled(
+    description: bytes, columns: list[bytes], buffers: list[bytes], record_rows: int
+) -> bytes:
     out = bytearray(16) + description
     for data in [b"", *columns]:
         out += data
         out += bytes(-len(out) % 8)
-    if buffers:
-        out += bytes(-len(out) % 64)
+    out += bytes(max(0, record_rows - len(out)))
+    out += bytes(-len(out) % (64 if buffers else 8))
     for data in buffers:
         out += data + bytes(-len(data) % 64)
     out[0] = 0x1F

@@ -113,6 +113,11 @@ values(
         {"id": 4},
         {5: "five"},
     ],
+    records_padded=lambda: [{"even": n % 2 == 0, "none": {"x": None}} for n in range(300)],
+    records_padded_before_buffers=lambda: [
+        [(n % 3 == 0, {"x": None}) for n in range(200)],
+        np.arange(10, dtype="<i8"),
+    ],
     records_in_records=lambda: [
         {"at": (1.5, 2.5), "tags": {"kind": text("ab"), "size": n}, "more": [(n, n), (n, n)]}
         for n in range(3)
@@ -373,6 +378,8 @@ def by_hand(
     for position, code in enumerate("iqi" if memo else ""):
         cells = [entry[position] for entry in memo]
         body = pad(body + struct.pack(f"<{len(cells)}{code}", *cells), 8)
+    rows = sum(node.rows for node in nodes if 26 <= node.kind <= 29)
+    body = pad(body.ljust(rows, b"\0"), 8)
     if buffers:
         body = pad(body, 64)
         for buffer in buffers:

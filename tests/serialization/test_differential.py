@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from pyray.serialization import message as compiled
 from pyray.serialization import reference_decoder, reference_encoder
-from pyray.serialization.reference_parser import describe
+from pyray.serialization.reference_parser import describe, parse
 
 reference_encode = reference_encoder.encode_message
 reference_decode = reference_decoder.decode_message
@@ -118,6 +118,50 @@ def test_leaves_are_not_on_the_way_to_a_reference() -> None:
 
 def test_empty_instances() -> None:
     check_codecs([Plain(), Plain()])
+
+
+# -- records, whose rows take a byte each ----------------------------------------------------
+
+
+def flags(count: int) -> list[Any]:
+    return [{"a": True} for _ in range(count)]
+
+
+def with_attribute(value: Any) -> Plain:
+    obj = Plain()
+    obj.a = value
+    return obj
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        flags(100_000),
+        [({"a": None}, {"b": {"c": True}}) for _ in range(1000)],  # records in records
+        [with_attribute(None) for _ in range(1000)],  # INSTANCE and its state
+        [Holder(None) for _ in range(1000)],
+        [flags(1000), b"behind" * 1000, bytearray(5000)],  # before buffers
+        [flags(999), *[flags(2)] * 50],  # behind a memo
+    ],
+    ids=["flags", "nested", "instances", "reductions", "buffers", "memo"],
+)
+def test_padded_records(obj: Any) -> None:
+    check_codecs(obj)
+    message = compiled_encode(obj)
+    parsed = parse(memoryview(message))
+    size = len(message) - sum(len(buffer) + -len(buffer) % 64 for buffer in parsed.buffers)
+    alignment = 64 if parsed.buffers else 8
+    assert size == parsed.record_rows + -parsed.record_rows % alignment
+
+
+@pytest.mark.parametrize("count", range(2, 200))
+def test_where_padding_begins(count: int) -> None:
+    """Few records take less than their description and columns, which are not padded then."""
+    obj = flags(count)
+    check_codecs(obj)
+    message = compiled_encode(obj)
+    columns = (32 if count < 128 else 40) + 8 + (count + 7) // 8
+    assert len(message) == max(columns + -columns % 8, count + -count % 8)
 
 
 # -- out of band -----------------------------------------------------------------------------

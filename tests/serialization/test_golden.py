@@ -127,6 +127,12 @@ def test_every_kind_of_dtype_and_order_is_there():
     assert any(t.buffer < 0 for t in tensors) and any(t.buffer >= 0 for t in tensors)
 
 
+def test_padding_for_records_is_there():
+    """Before buffers, and at the end of a message."""
+    padded = [m for m in parsed() if m.record_rows and len(m.view) < 1.5 * m.record_rows]
+    assert [bool(m.buffers) for m in padded] == [False, True]
+
+
 def test_references_of_every_kind_are_there():
     referred, aliases = set(), set()
     deferred = False

@@ -15,7 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 from graphs import Color, Plain, Point, Record, Slots, WithState, random_graph
-from handmade import INT8, INT64, binary, column, indices, lists, message, node, union, varint
+from handmade import (
+    INT8,
+    INT64,
+    binary,
+    column,
+    indices,
+    lists,
+    message,
+    node,
+    text,
+    union,
+    varint,
+)
 
 from pyray.serialization import DeserializationError
 from pyray.serialization._decoder import decode_message
@@ -483,12 +495,141 @@ def test_int_without_bytes() -> None:
     refused(b"\x13", "no bytes")
 
 
-def test_many_nested_records() -> None:
-    """Records cost no bytes by themselves, so their nesting must be bounded."""
-    depth, rows = 2000, 8000
-    records = [node(Kind.TUPLE_RECORD, rows, extras=varint(1)) for _ in range(depth)]
-    data = message(*records, node(Kind.NULL, rows, bytes(rows // 8)))
-    refused(data, "more rows")
+def nested_records(depth: int, rows: int, **options: Any) -> bytes:
+    """A list of records of one field, within records of one field, and so on; None innermost."""
+    record = node(Kind.DICT_RECORD, rows, extras=varint(1) + text("a"))
+    column_of_none = node(Kind.NULL, rows, bytes((rows + 7) // 8))
+    return message(lists(Kind.LIST, 0, rows), *[record] * depth, column_of_none, **options)
+
+
+READERS = [decode_message, view, reference_decode]
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    ("depth", "rows"),
+    [(2000, 8000), (63, 4096), (6, 1_000_000), (1, 200), (2, 100), (1, 2**40), (300, 2**60)],
+)
+def test_records_without_the_bytes_for_them(read: Any, depth: int, rows: int) -> None:
+    """Records have no column, so the message must be as long as there are rows of them."""
+    if rows > 2**30:
+        record = node(Kind.TUPLE_RECORD, rows, extras=varint(1))
+        data = message(
+            lists(Kind.LIST, 0, 1), *[record] * depth, node(Kind.NULL, rows), padded=False
+        )
+    else:
+        data = nested_records(depth, rows, padded=False)
+    with pytest.raises(DeserializationError, match="rows|than its columns|last column|leaves"):
+        read(data)
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("missing", [8, 16, 1000])
+def test_records_with_less_bytes_than_rows(read: Any, missing: int) -> None:
+    data = nested_records(2, 2000)
+    assert len(data) == 4000
+    with pytest.raises(DeserializationError):
+        read(data[:8] + (4000 - missing).to_bytes(8, "little") + data[16 : 4000 - missing])
+    with pytest.raises(DeserializationError):
+        read(data[:8] + (4000 + missing).to_bytes(8, "little") + data[16:] + bytes(missing))
+
+
+def test_records_nested_deep() -> None:
+    decoded = decode_message(nested_records(300, 40))
+    for _ in range(300):
+        decoded = [row["a"] for row in decoded]
+    assert decoded == [None] * 40
+
+
+def peak_of(data: bytes) -> int:
+    """The most memory that decoding took, in bytes."""
+    tracemalloc.start()
+    try:
+        decode_message(data)
+        return tracemalloc.get_traced_memory()[1]
+    except DeserializationError:
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("fields", [1, 5, 6, 8, 11, 16, 22, 43, 86, 171])
+def test_memory_that_records_are_worth(fields: int) -> None:
+    """Dicts of None: what the format says in the fewest bytes."""
+    rows = 200_000 // fields
+    names = b"".join(text(f"f{i}") for i in range(fields))
+    data = message(
+        lists(Kind.LIST, 0, rows),
+        node(Kind.DICT_RECORD, rows, extras=varint(fields) + names),
+        *[node(Kind.NULL, rows, bytes((rows + 7) // 8))] * fields,
+    )
+    peak = peak_of(data)
+    assert 100 * len(data) < peak < 500 * len(data)
+
+
+def test_memory_that_nested_records_are_worth() -> None:
+    for depth, rows in ((60, 4096), (6, 20_000), (200, 1000)):
+        data = nested_records(depth, rows)
+        assert peak_of(data) < 300 * len(data)
+
+
+def overlapping(filler: int, *row: tuple[bytes, list[bytes]], **tables: Any) -> bytes:
+    """Lists that hold the next list twice, the innermost a hundred times the row that is given.
+
+    `filler` rows of records and eight times as many of None make the message, and with it what a
+    decoder lets it cost, as large as they can.
+    """
+    levels: list[Any] = []
+    for _ in range(30):
+        levels += [lists(Kind.LIST, 0, 2), union(1, [(0, 0), (0, 0)])]
+    record = node(Kind.TUPLE_RECORD, filler, extras=varint(7))
+    return message(
+        union(2, [(0, 0)]),
+        levels[0],
+        record,
+        levels[1],
+        *[node(Kind.NULL, filler, bytes((filler + 7) // 8))] * 7,
+        *levels[2:],
+        lists(Kind.LIST, 0, 100),
+        union(1, [(0, 0)] * 100),
+        *row,
+        **tables,
+    )
+
+
+def names_of(fields: int) -> bytes:
+    return varint(fields) + b"".join(text(f"f{i}") for i in range(fields))
+
+
+NONE = node(Kind.NULL, 1, b"\0")
+ROWS: dict[str, Any] = {
+    "None": [NONE],
+    "record": [node(Kind.DICT_RECORD, 1, extras=names_of(1)), NONE],
+    "records of 6": [node(Kind.DICT_RECORD, 1, extras=names_of(6)), *[NONE] * 6],
+    "records of 11": [node(Kind.DICT_RECORD, 1, extras=names_of(11)), *[NONE] * 11],
+    "records of 171": [node(Kind.DICT_RECORD, 1, extras=names_of(171)), *[NONE] * 171],
+    "tuple": [node(Kind.TUPLE_RECORD, 1, extras=varint(1)), NONE],
+    "empty list": [lists(Kind.LIST, 0, 0), node(Kind.NULL, 0)],
+    "empty set": [lists(Kind.SET, 0, 0), node(Kind.NULL, 0)],
+    "set": [lists(Kind.SET, 0, 1), NONE],
+    "dict": [lists(Kind.DICT, 0, 1), NONE, NONE],
+    "int": [node(Kind.INT16, 1, b"\0\x10")],
+    "complex": [node(Kind.COMPLEX128, 1, bytes(16))],
+    "str": [binary(Kind.UTF8, b"ab")],
+    "bytearray": [binary(Kind.BYTEARRAY, b"")],
+    "buffer": [indices(Kind.BUFFER, 0)],
+}
+
+
+@pytest.mark.parametrize("name", [*ROWS, "array"])
+def test_memory_that_overlapping_rows_are_worth(name: str) -> None:
+    tables: dict[str, Any] = {"buffers": [b""]} if name == "buffer" else {}
+    if name == "array":
+        shape = [1] * 31 + [0]
+        tables = {"dtypes": ["<f8"], "buffers": [b""], "tensors": [(0, 0, 0, shape)]}
+    data = overlapping(50_000, *ROWS.get(name, [indices(Kind.NDARRAY, 0)]), **tables)
+    refused(data, "overlap")
+    assert peak_of(data) < 2000 * len(data)
 
 
 def test_deep_description() -> None:
