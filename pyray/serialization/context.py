@@ -295,15 +295,13 @@ def read_serialized(source: Any, base: Any = None) -> SerializedObject:
     return SerializedObject.from_buffer(buffer)
 
 
-# Where a message ends, by its first byte: docs/format.md, sections 1 and 2.
-_SIZES = {0x10: 1, 0x11: 1, 0x12: 1, 0x14: 9}
-_COLUMNS = 0x1F
-_PREFIX = 16
 _PIECE = 1 << 20
 
 
 def _message_buffer(source: Any) -> memoryview:
     """The bytes of the next message in `source`, in place if it is memory."""
+    from .message import read_head
+
     try:
         return memoryview(source)
     except TypeError:
@@ -312,11 +310,10 @@ def _message_buffer(source: Any) -> memoryview:
     read = getattr(source, "read_buffer", None) or getattr(source, "read", None)
     if read is None:
         raise TypeError(f"cannot read a message from {type(source).__name__!r}")
-    # A byte at a time where it matters: a pipe may hold nothing after a message of one byte.
-    head = bytes(read(1))
-    if head and head[0] == _COLUMNS:
-        head += bytes(read(_PREFIX - 1))
-    size = _message_size(head)
+    try:
+        head, size = read_head(read)
+    except EOFError:
+        raise DeserializationError("there is no message: the file is at its end") from None
     if source.seekable():
         start = source.tell() - len(head)
         end = source.seek(0, 2)
@@ -340,17 +337,6 @@ def _read_pipe(read: Callable[[int], bytes], size: int | None, done: int) -> byt
     if size is not None and done < size:
         raise DeserializationError(f"the message has {size} bytes, the file {done}")
     return b"".join(parts)
-
-
-def _message_size(head: bytes) -> int | None:
-    """How long the message that begins so is; None if it takes all there is."""
-    if not head:
-        raise DeserializationError("there is no message: the file is at its end")
-    if head[0] != _COLUMNS:
-        return _SIZES.get(head[0])
-    if len(head) < _PREFIX:
-        raise DeserializationError("the file ends within the prefix of a message")
-    return int.from_bytes(head[8:16], "little")
 
 
 def _pinned(buffer: memoryview, base: Any) -> memoryview:

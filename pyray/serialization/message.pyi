@@ -66,6 +66,7 @@ def deserialize(
     allow: Collection[Any] = (),
     buffers: Iterable[Any] | None = None,
 ) -> Any: ...
+def read_head(read: Callable[[int], Any]) -> tuple[bytes, int | None]: ...
 
 class SerializedObject:
     @property

@@ -13,6 +13,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from pyray.serialization._column cimport (
+    PR_COLUMNS_BYTE,
     PrBlob,
     pr_padded_head,
     pr_write_blobs,
@@ -22,6 +23,7 @@ from pyray.serialization._encoder cimport Encoder, acquire, release, write_messa
 from pyray.serialization._decoder cimport Buffer
 from pyray.serialization._decoder cimport decode as decode_compiled
 
+from pyray.serialization._decoder import message_size
 from pyray.serialization.errors import DeserializationError
 
 cdef extern from "_encode_compat.h":
@@ -214,20 +216,23 @@ def load(file, *, fix_imports=True, encoding="ASCII", errors="strict", buffers=N
 
 cdef object read_message(object file):
     """The bytes of the next message in a file."""
-    cdef uint64_t size
-    head = file.read(1)
-    if not head:
-        raise EOFError("Ran out of input")
-    first = head[0]
-    if first == 0x1F:
-        head += file.read(PREFIX - 1)
-        if len(head) < PREFIX:
-            raise DeserializationError("the file ends inside a message's prefix")
-        size = int.from_bytes(head[8:16], "little")
-        return head + read_exactly(file, size - PREFIX if size > PREFIX else 0)
-    if first in (0x10, 0x11, 0x12):
-        return head
-    return head + (read_exactly(file, 8) if first == 0x14 else file.read())
+    head, size = read_head(file.read)
+    if size is None:
+        return head + file.read()
+    return head + read_exactly(file, max(size - len(head), 0))
+
+
+def read_head(read):
+    """The first bytes of a file's next message, and its size; None if it is the rest of the file.
+
+    `read` is called for no more than the message has: a pipe may hold nothing after it.
+    """
+    head = piece = bytes(read(1))
+    if head and head[0] == PR_COLUMNS_BYTE:
+        while piece and len(head) < PREFIX:
+            piece = bytes(read(PREFIX - len(head)))
+            head += piece
+    return head, message_size(head)
 
 
 cdef object read_exactly(object file, uint64_t size):
@@ -417,7 +422,7 @@ cdef class SerializedObject:
         if len(data) > 1:
             s.blobs = bytes(blobs)
             head = memoryview(data[0]).cast("B")
-            if len(head) < PREFIX or int.from_bytes(head[8:16], "little") != total:
+            if len(head) < PREFIX or message_size(head) != total:
                 raise DeserializationError("the components are not those of one message")
             s.total_bytes = total
         return s

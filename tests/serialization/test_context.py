@@ -8,8 +8,11 @@ import os
 import pickle
 import threading
 
+import numpy as np
 import pytest
 
+from pyray.serialization import context as api
+from pyray.serialization import message as codec
 from pyray.serialization import reduction
 from pyray.serialization.context import (
     SerializationContext,
@@ -186,19 +189,7 @@ def test_context_in_use_is_a_matter_of_the_thread():
 # -- through the codec -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def codec():
-    return pytest.importorskip("pyray.serialization.message")
-
-
-@pytest.fixture
-def api(codec):
-    from pyray.serialization import context
-
-    return context
-
-
-def test_round_trip_with_a_context(codec):
+def test_round_trip_with_a_context():
     context = make_context(custom_serializer=lambda f: f.x, custom_deserializer=Foo)
     foo = Foo([1])
     message = codec.serialize([foo, {"k": foo}, foo.x], context=context)
@@ -209,7 +200,7 @@ def test_round_trip_with_a_context(codec):
     assert error.value.type_id == "Foo"
 
 
-def test_context_s_own_methods(codec):
+def test_context_s_own_methods():
     context = make_context()
     back = context.deserialize(context.serialize([Foo(3)]).to_buffer())
     assert type(back[0]) is Foo and back[0].x == 3
@@ -220,7 +211,7 @@ def test_context_s_own_methods(codec):
     assert context.deserialize_components(parts).x == 5
 
 
-def test_instance_that_refers_to_itself(codec):
+def test_instance_that_refers_to_itself():
     context = make_context()
     foo = Foo()
     foo.x = [foo]
@@ -228,7 +219,7 @@ def test_instance_that_refers_to_itself(codec):
     assert back.x[0] is back
 
 
-def test_context_comes_before_every_other_reduction(codec):
+def test_context_comes_before_every_other_reduction():
     context = SerializationContext()
     context.register_type(
         ValueError, "E", custom_serializer=lambda e: e.args, custom_deserializer=lambda args: args
@@ -237,13 +228,13 @@ def test_context_comes_before_every_other_reduction(codec):
     assert back == [(1,)]
 
 
-def test_reader_that_trusts_nobody_may_use_its_own_context(codec):
+def test_reader_that_trusts_nobody_may_use_its_own_context():
     context = make_context()
     data = codec.serialize([Foo(3)], context=context).to_buffer()
     assert codec.deserialize(data, context=context, trusted=False)[0].x == 3
 
 
-def test_reader_that_trusts_nobody_runs_no_pickle(codec):
+def test_reader_that_trusts_nobody_runs_no_pickle():
     context = make_context(pickle=True)
     context.set_pickle(lambda foo: b"anything", lambda data: pytest.fail("called"))
     data = codec.serialize([Foo(3)], context=context).to_buffer()
@@ -258,14 +249,14 @@ def test_attributes_of_other_objects_cannot_be_changed():
             rv[5](threading.Thread(), {"x": 1})
 
 
-def test_message_of_an_unregistered_type_is_carried(codec):
+def test_message_of_an_unregistered_type_is_carried():
     assert codec.serialize(Foo(2)).deserialize().x == 2
 
 
 VALUES = [5, "a", [1, "a"], b"x", {"k": b"x" * 1000}, None, 3.5, True, (1, 2), "last"]
 
 
-def test_messages_one_after_another_in_a_file(api):
+def test_messages_one_after_another_in_a_file():
     file = io.BytesIO()
     for value in VALUES:
         api.serialize_to(value, file)
@@ -275,7 +266,7 @@ def test_messages_one_after_another_in_a_file(api):
         api.deserialize_from(file, None)
 
 
-def test_messages_one_after_another_in_a_pipe(api):
+def test_messages_one_after_another_in_a_pipe():
     reader, writer = os.pipe()
     with open(reader, "rb") as source, open(writer, "wb") as sink:
         for value in (True, [1, "a"], {"k": b"x" * 1000}):
@@ -286,7 +277,7 @@ def test_messages_one_after_another_in_a_pipe(api):
         assert api.read_serialized(source).deserialize() == {"k": b"x" * 1000}
 
 
-def test_read_from_where_the_file_stands(api):
+def test_read_from_where_the_file_stands():
     file = io.BytesIO()
     file.write(b"before")
     api.serialize_to([5], file)
@@ -294,7 +285,7 @@ def test_read_from_where_the_file_stands(api):
     assert api.deserialize_from(file, None) == [5]
 
 
-def test_truncated_file(api):
+def test_truncated_file():
     file = io.BytesIO()
     api.serialize_to([5, "x" * 1000], file)
     with pytest.raises(DeserializationError):
@@ -302,7 +293,7 @@ def test_truncated_file(api):
 
 
 @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview, io.BytesIO])
-def test_sources(api, wrap):
+def test_sources(wrap):
     file = io.BytesIO()
     api.serialize_to({"a": 1}, file)
     message = api.read_serialized(wrap(file.getvalue()))
@@ -311,13 +302,12 @@ def test_sources(api, wrap):
     assert message.deserialize() == {"a": 1}
 
 
-def test_source_that_cannot_be_read(api):
+def test_source_that_cannot_be_read():
     with pytest.raises(TypeError, match="int"):
         api.read_serialized(5)
 
 
-def test_base_lives_as_long_as_what_lies_in_the_message(api):
-    np = pytest.importorskip("numpy")
+def test_base_lives_as_long_as_what_lies_in_the_message():
     import gc
     import weakref
 
@@ -338,9 +328,8 @@ def test_base_lives_as_long_as_what_lies_in_the_message(api):
     assert watch() is None
 
 
-def test_pyarrow_streams_and_buffers(api):
+def test_pyarrow_streams_and_buffers():
     pa = pytest.importorskip("pyarrow")
-    np = pytest.importorskip("numpy")
     sink = pa.BufferOutputStream()
     for value in ([np.arange(1000)], "last"):
         api.serialize_to(value, sink)
@@ -351,9 +340,8 @@ def test_pyarrow_streams_and_buffers(api):
     assert api.deserialize_from(reader, None) == "last"
 
 
-def test_memory_mapped_file_is_not_copied(api, tmp_path):
+def test_memory_mapped_file_is_not_copied(tmp_path):
     pa = pytest.importorskip("pyarrow")
-    np = pytest.importorskip("numpy")
     with open(tmp_path / "f", "wb") as file:
         api.serialize_to([np.arange(1000)], file)
     with pa.memory_map(str(tmp_path / "f")) as source:
@@ -364,16 +352,14 @@ def test_memory_mapped_file_is_not_copied(api, tmp_path):
         assert array.sum() == 499_500
 
 
-def test_fixed_size_sink(api):
+def test_fixed_size_sink():
     pa = pytest.importorskip("pyarrow")
-    codec = pytest.importorskip("pyray.serialization.message")
     room = bytearray(codec.serialize([1, "a"]).total_bytes)
     api.serialize_to([1, "a"], pa.FixedSizeBufferWriter(pa.py_buffer(room)))
     assert api.deserialize_from(room, None) == [1, "a"]
 
 
-def test_components(api, codec):
-    np = pytest.importorskip("numpy")
+def test_components():
     parts = codec.serialize([np.arange(3), "x"]).to_components()
     assert isinstance(parts, dict)
     back = api.deserialize_components(parts)

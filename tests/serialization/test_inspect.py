@@ -9,8 +9,6 @@ import pytest
 
 from pyray.serialization.inspect import FailureTuple, inspect_serializability
 
-pytest.importorskip("pyray.serialization.message")
-
 # By value, because a function of this module would travel by name and never fail.
 PROGRAM = """
 import threading

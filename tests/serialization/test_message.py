@@ -29,6 +29,7 @@ from pyray import (
     serialize,
 )
 from pyray.serialization import message
+from pyray.serialization.context import deserialize_from
 from pyray.serialization.reference_decoder import decode_message as reference_decode
 
 OBJECTS = {
@@ -235,6 +236,24 @@ def test_load_asks_a_pipe_for_no_more_than_the_message():
         for obj in (None, 5, "text", [1, "two"], 1.5, b"bytes", {"a": np.arange(10)}):
             dump(obj, sink)
             assert same(obj, load(source))
+
+
+def test_load_from_a_pipe_that_gives_a_few_bytes_at_a_time():
+    class Pipe(io.BytesIO):
+        def read(self, size=-1):
+            return super().read(min(size, 5))
+
+        def seekable(self):
+            return False
+
+    message = dumps([1, "two"])
+    assert load(Pipe(message + b"more")) == [1, "two"]
+    assert deserialize_from(Pipe(message + b"more"), None) == [1, "two"]
+    for size in (1, 8, 15, 16, len(message) - 1):
+        with pytest.raises(DeserializationError):
+            load(Pipe(message[:size]))
+        with pytest.raises(DeserializationError):
+            deserialize_from(Pipe(message[:size]), None)
 
 
 def test_dump_writes_what_has_a_write_method_only():

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from pyray.serialization import message as codec
 from pyray.serialization import reduction, registry
 from pyray.serialization.registry import deregister_serializer, register_serializer
 
@@ -128,12 +129,7 @@ def test_also_at_pyray_util():
 # -- through the codec ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def codec():
-    return pytest.importorskip("pyray.serialization.message")
-
-
-def test_round_trip_wherever_the_object_is(codec):
+def test_round_trip_wherever_the_object_is():
     register()
     handle = Handle("a")
     back = codec.loads(codec.dumps([handle, {"k": (handle,)}, handle]))
@@ -144,7 +140,7 @@ def test_round_trip_wherever_the_object_is(codec):
         codec.dumps([handle])
 
 
-def test_registered_after_the_type_was_met(codec):
+def test_registered_after_the_type_was_met():
     class Late:
         pass
 
@@ -155,12 +151,12 @@ def test_registered_after_the_type_was_met(codec):
     assert type(codec.loads(codec.dumps([Late()]))[0]).__name__ == "Late"
 
 
-def test_values_with_columns_of_their_own_do_not_look_here(codec):
+def test_values_with_columns_of_their_own_do_not_look_here():
     register_serializer(list, serializer=lambda items: 0, deserializer=lambda x: None)
     assert codec.loads(codec.dumps([[1]])) == [[1]]
 
 
-def test_deserializer_travels_to_a_process_that_registers_nothing(codec, tmp_path):
+def test_deserializer_travels_to_a_process_that_registers_nothing(tmp_path):
     factor = 3
     register_serializer(
         Handle, serializer=lambda handle: handle.name, deserializer=lambda name: name * factor

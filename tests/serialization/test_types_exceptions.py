@@ -7,8 +7,7 @@ import traceback
 
 import pytest
 
-message = pytest.importorskip("pyray.serialization.message")
-dumps, loads = message.dumps, message.loads
+from pyray.serialization.message import dumps, loads
 
 
 def trip(obj):

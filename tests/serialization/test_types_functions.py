@@ -19,10 +19,10 @@ import types
 import typing
 import weakref
 
+import cloudpickle
 import pytest
 
-message = pytest.importorskip("pyray.serialization.message")
-dumps, loads = message.dumps, message.loads
+from pyray.serialization.message import dumps, loads
 
 
 def trip(obj):
@@ -363,7 +363,6 @@ def test_what_is_defined_in_main_is_read_by_another_process(tmp_path):
 
 
 def test_module_registered_by_value(tmp_path, monkeypatch):
-    cloudpickle = pytest.importorskip("cloudpickle")
     (tmp_path / "pyray_by_value.py").write_text("def f():\n    return 'by value'\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     import pyray_by_value  # type: ignore[import-not-found]

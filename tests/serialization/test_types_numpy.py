@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pytest
 
-np = pytest.importorskip("numpy")
-message = pytest.importorskip("pyray.serialization.message")
-dumps, loads = message.dumps, message.loads
+from pyray.serialization.message import dumps, loads
 
 
 def trip(obj):

@@ -27,8 +27,7 @@ import uuid
 
 import pytest
 
-message = pytest.importorskip("pyray.serialization.message")
-dumps, loads = message.dumps, message.loads
+from pyray.serialization.message import dumps, loads
 
 
 def trip(obj):
