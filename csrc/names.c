@@ -1,0 +1,97 @@
+/* Names for objects: functions, environments, and what users of the store call their objects.
+ *
+ * A name's slot is filled, key first, then the handle: the store that makes it a name. Buckets and
+ * the list of free slots are made anew by the recovery.
+ */
+#include <string.h>
+
+#include "object.h"
+
+uint32_t pr_name_bucket(const PrSession *s, const uint8_t key[24]) {
+    uint64_t h = 0, part;
+    for (int i = 0; i < 24; i += 8) {
+        memcpy(&part, key + i, 8);
+        h = (h ^ part) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
+    }
+    return (uint32_t)(h % s->control->names.limit);
+}
+
+/* Where the name's slot is written down, in its bucket or the slot before it. Under the lock. */
+static uint32_t *find(PrSession *s, const uint8_t key[24]) {
+    uint32_t *at = &s->buckets[pr_name_bucket(s, key)];
+    while (*at && memcmp(s->names[*at].key, key, 24) != 0) at = &s->names[*at].next;
+    return at;
+}
+
+PrHandle pr_name_find(PrSession *s, const uint8_t key[24]) {
+    PrHandle handle = 0;
+    pr_enter(s);
+    pr_lock(s, &s->control->names.lock);
+    uint32_t name = *find(s, key);
+    if (name) {
+        handle = atomic_load(&s->names[name].handle);
+        pr_hold(s, pr_slot(handle));
+    }
+    pr_unlock(&s->control->names.lock);
+    pr_leave(s);
+    return handle;
+}
+
+static uint32_t new_name(PrSession *s) {
+    PrTable *table = &s->control->names;
+    uint32_t name = table->head, used = atomic_load(&table->used);
+    if (name) {
+        table->head = s->names[name].next;
+        table->n_free--;
+    } else if (used < table->limit) {
+        atomic_store(&table->used, used + 1);
+        name = used;
+    }
+    return name;
+}
+
+int pr_name_set(PrSession *s, const uint8_t key[24], PrHandle handle, PrHandle *found) {
+    int status = 0;
+    pr_enter(s);
+    pr_lock(s, &s->control->names.lock);
+    uint32_t *at = find(s, key), name = *at;
+    if (name) {
+        *found = atomic_load(&s->names[name].handle);
+        pr_hold(s, pr_slot(*found));
+    } else if ((name = new_name(s))) {
+        memcpy(s->names[name].key, key, 24);
+        s->names[name].next = 0;
+        pr_crash_point();
+        atomic_store(&s->names[name].handle, handle);
+        atomic_fetch_add(&s->objects[pr_slot(handle)].refs, 1);
+        pr_crash_point();
+        *at = name;
+        *found = handle;
+    } else {
+        status = PR_LIMIT;
+    }
+    pr_unlock(&s->control->names.lock);
+    pr_leave(s);
+    return status;
+}
+
+int pr_name_remove(PrSession *s, const uint8_t key[24]) {
+    pr_enter(s);
+    pr_lock(s, &s->control->names.lock);
+    uint32_t *at = find(s, key), name = *at;
+    if (name) {
+        PrName *e = &s->names[name];
+        PrHandle handle = atomic_exchange(&e->handle, 0);
+        pr_crash_point();
+        *at = e->next;
+        e->next = s->control->names.head;
+        s->control->names.head = name;
+        s->control->names.n_free++;
+        pr_unref(s, pr_slot(handle));
+    }
+    pr_unlock(&s->control->names.lock);
+    pr_bury(s);
+    pr_leave(s);
+    return name ? 0 : PR_STALE;
+}

@@ -1,0 +1,261 @@
+/* Objects' slots, blocks and references; see object.h and, for what a crash leaves, session.h.
+ *
+ * Order of stores: size and n_refs, then `place` under the arena's lock, then the bytes, then the
+ * counts of what the object refers to, then the state, and only then those who wait are told. A
+ * crash before the state leaves RESERVED or PENDING, whose block the recovery gives back.
+ */
+#include "object.h"
+
+#include <string.h>
+
+#include "task.h"
+
+/* -- slots ------------------------------------------------------------------------------------- */
+
+void pr_set_state(PrObject *o, uint64_t state) {
+    uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
+    atomic_store(&o->state, (word & ~(uint64_t)UINT32_MAX) | state);
+}
+
+int pr_fill_objects(PrSession *s, uint32_t n) {
+    PrTable *t = &s->control->objects;
+    PrProcess *self = s->self;
+    if (self->n_objects >= n) return 0;
+    pr_lock(s, &t->lock);
+    while (self->n_objects < PR_MAGAZINE / 2 || self->n_objects < n) {
+        uint32_t slot = t->head;
+        if (slot) {
+            t->head = atomic_load_explicit(&s->objects[slot].next, memory_order_relaxed);
+            t->n_free--;
+        } else {
+            slot = atomic_load_explicit(&t->used, memory_order_relaxed);
+            if (slot >= t->limit) break;
+            atomic_store(&t->used, slot + 1);
+        }
+        atomic_store_explicit(&s->objects[slot].owner, s->index, memory_order_relaxed);
+        pr_set_state(&s->objects[slot], PR_OBJECT_CACHED);
+        pr_crash_point();
+        self->objects[self->n_objects++] = slot;
+    }
+    pr_unlock(&t->lock);
+    return self->n_objects >= n ? 0 : PR_FULL;
+}
+
+/* Lowest slots go back last: tables stay dense. */
+static void flush_objects(PrSession *s, uint32_t keep) {
+    PrTable *t = &s->control->objects;
+    PrProcess *self = s->self;
+    if (self->n_objects <= keep) return;
+    pr_lock(s, &t->lock);
+    while (self->n_objects > keep) {
+        uint32_t slot = self->objects[--self->n_objects];
+        atomic_store_explicit(&s->objects[slot].next, t->head, memory_order_relaxed);
+        pr_crash_point();
+        pr_set_state(&s->objects[slot], PR_OBJECT_FREE);
+        t->head = slot;
+        t->n_free++;
+    }
+    pr_unlock(&t->lock);
+}
+
+void pr_flush_magazines(PrSession *s) {
+    flush_objects(s, 0);
+    pr_flush_tasks(s, 0);
+}
+
+uint32_t pr_take_object(PrSession *s) {
+    return s->self->objects[--s->self->n_objects];
+}
+
+/* A dying slot whose block is given back: the next generation begins. */
+static void recycle(PrSession *s, uint32_t slot) {
+    PrObject *o = &s->objects[slot];
+    uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
+    o->place = 0;
+    o->n_refs = 0;
+    atomic_store_explicit(&o->owner, s->index, memory_order_relaxed);
+    atomic_store(&o->state, ((word >> 32) + 1) << 32 | PR_OBJECT_CACHED);
+    pr_crash_point();
+    if (s->self->n_objects == PR_MAGAZINE) flush_objects(s, PR_MAGAZINE / 2);
+    s->self->objects[s->self->n_objects++] = slot;
+}
+
+/* -- blocks ------------------------------------------------------------------------------------ */
+
+int pr_block_new(PrSession *s, uint64_t size, uint64_t *place) {
+    pr_lock(s, &s->control->arena_lock);
+    *place = pr_arena_alloc(s->arena, size);
+    pr_crash_point();
+    pr_unlock(&s->control->arena_lock);
+    return *place ? 0 : PR_FULL;
+}
+
+/* The block leaves the slot before it is free: then it is nobody's, which a rebuild that comes
+ * while we wait for the lock takes into account. */
+void pr_block_free(PrSession *s, uint64_t *place) {
+    uint64_t at = *place, epoch = pr_epoch(s);
+    if (!at) return;
+    *place = 0;
+    pr_crash_point();
+    pr_lock(s, &s->control->arena_lock);
+    if (pr_epoch(s) == epoch) pr_arena_free(s->arena, at);
+    pr_crash_point();
+    pr_unlock(&s->control->arena_lock);
+}
+
+static int make_room(PrSession *s, PrObject *o, uint64_t size, uint32_t n_refs, uint8_t **data) {
+    o->size = size;
+    o->n_refs = n_refs;
+    if (size <= pr_inline_room(o) && !n_refs) {
+        *data = pr_inline(o);
+        return 0;
+    }
+    if (pr_block_new(s, pr_block_size(size, n_refs), &o->place)) return PR_FULL;
+    *data = s->write_base + o->place;
+    return 0;
+}
+
+/* -- making ------------------------------------------------------------------------------------ */
+
+int pr_create(PrSession *s, uint64_t size, uint32_t n_refs, PrHandle *handle, uint8_t **data) {
+    int status;
+    pr_enter(s);
+    if ((status = pr_fill_objects(s, 1)) == 0) {
+        uint32_t slot = pr_take_object(s);
+        PrObject *o = &s->objects[slot];
+        atomic_store_explicit(&o->refs, 0, memory_order_relaxed);
+        atomic_store_explicit(&o->dependants, 0, memory_order_relaxed);
+        pr_set_state(o, PR_OBJECT_RESERVED);
+        pr_crash_point();
+        pr_hold(s, slot);
+        *handle = pr_handle(atomic_load_explicit(&o->state, memory_order_relaxed), slot);
+        if ((status = make_room(s, o, size, n_refs, data))) pr_abandon(s, *handle);
+    }
+    pr_leave(s);
+    return status;
+}
+
+int pr_room(PrSession *s, uint32_t slot, uint64_t size, uint32_t n_refs, uint8_t **data) {
+    pr_enter(s);
+    int status = make_room(s, &s->objects[slot], size, n_refs, data);
+    pr_leave(s);
+    return status;
+}
+
+void pr_wake_watchers(PrSession *s, uint32_t slot, int failed) {
+    uint32_t n = atomic_load(&s->control->n_processes);
+    uint64_t bit = (uint64_t)1 << (slot & 63);
+    for (uint32_t i = 1; i < n; i++) {
+        PrProcess *p = &s->processes[i];
+        if (!atomic_load(&p->waiting)) continue;
+        _Atomic uint64_t *word = &pr_watch_of(s, i)[slot >> 6];
+        if (!(atomic_load(word) & bit) || !(atomic_fetch_and(word, ~bit) & bit)) continue;
+        if (atomic_fetch_sub(&p->missing, 1) <= 1 || failed) pr_notify(s, p);
+    }
+}
+
+void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state) {
+    PrObject *o = &s->objects[slot];
+    const uint64_t *targets = o->n_refs ? pr_refs_in(s, o) : NULL;
+    uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed), epoch = pr_epoch(s);
+    /* Counted before anybody can read, and drop, the object. */
+    for (uint32_t i = 0; i < o->n_refs; i++)
+        atomic_fetch_add(&s->objects[pr_slot(targets[i])].refs, 1);
+    pr_crash_point();
+    word = atomic_exchange(&o->state, (word & ~(uint64_t)UINT32_MAX) | (word & PR_STREAM) | state);
+    pr_crash_point();
+    uint64_t edges = atomic_exchange(&o->dependants, PR_CLOSED);
+    if (word & PR_WATCHED) pr_wake_watchers(s, slot, pr_state(state) == PR_OBJECT_FAILED);
+    if (edges) pr_resolve_edges(s, edges, epoch);
+}
+
+void pr_seal(PrSession *s, PrHandle handle, int failed) {
+    pr_enter(s);
+    pr_make_ready(s, pr_slot(handle), failed ? PR_OBJECT_FAILED : PR_OBJECT_SEALED);
+    pr_leave(s);
+}
+
+void pr_abandon(PrSession *s, PrHandle handle) {
+    PrObject *o = &s->objects[pr_slot(handle)];
+    pr_enter(s);
+    if (!o->place) o->size = 0;
+    o->n_refs = 0; /* nothing was counted for them */
+    pr_make_ready(s, pr_slot(handle), PR_OBJECT_FAILED);
+    pr_release(s, pr_slot(handle));
+    pr_leave(s);
+}
+
+void pr_fail(PrSession *s, uint32_t slot, int code, const char *text) {
+    PrObject *o = &s->objects[slot];
+    size_t size = strlen(text);
+    pr_enter(s);
+    pr_block_free(s, &o->place); /* room for a value that did not come */
+    uint8_t *bytes = pr_inline(o);
+    if (size > pr_inline_room(o) - 1) size = pr_inline_room(o) - 1;
+    o->n_refs = 0;
+    o->size = size + 1;
+    bytes[0] = (uint8_t)code;
+    memcpy(bytes + 1, text, size);
+    pr_make_ready(s, slot, PR_OBJECT_FAILED | PR_CODE);
+    pr_leave(s);
+}
+
+/* -- references -------------------------------------------------------------------------------- */
+
+static void recycle_dying(PrSession *s) {
+    while (s->dying) {
+        uint32_t slot = s->dying;
+        s->dying = atomic_load_explicit(&s->objects[slot].next, memory_order_relaxed);
+        recycle(s, slot);
+    }
+}
+
+/* A rebuild has given back the blocks of all objects that were dying then, and counted nothing for
+ * what they refer to: only their slots are left to do. */
+static void die(PrSession *s, uint32_t slot) {
+    PrObject *o = &s->objects[slot];
+    uint64_t epoch = pr_epoch(s);
+    if (s->dying && s->dying_epoch != epoch) recycle_dying(s);
+    s->dying_epoch = epoch;
+    atomic_store_explicit(&o->owner, s->index, memory_order_relaxed);
+    uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
+    atomic_store(&o->state, (word & ~(uint64_t)PR_STATE_MASK) | PR_OBJECT_DYING);
+    pr_crash_point();
+    atomic_store_explicit(&o->next, s->dying, memory_order_relaxed);
+    s->dying = slot;
+}
+
+void pr_unref(PrSession *s, uint32_t slot) {
+    if (atomic_fetch_sub(&s->objects[slot].refs, 1) == 1) die(s, slot);
+}
+
+void pr_release_last(PrSession *s, uint32_t slot) {
+    pr_enter(s);
+    _Atomic uint64_t *word = &s->refs[slot >> 6];
+    atomic_store_explicit(
+        word, atomic_load_explicit(word, memory_order_relaxed) & ~((uint64_t)1 << (slot & 63)),
+        memory_order_relaxed);
+    pr_crash_point();
+    pr_unref(s, slot);
+    pr_bury(s);
+    pr_leave(s);
+}
+
+void pr_bury(PrSession *s) {
+    while (s->dying) {
+        if (pr_epoch(s) != s->dying_epoch) {
+            recycle_dying(s);
+            return;
+        }
+        uint32_t slot = s->dying;
+        PrObject *o = &s->objects[slot];
+        s->dying = atomic_load_explicit(&o->next, memory_order_relaxed);
+        if (atomic_load_explicit(&o->state, memory_order_relaxed) & PR_STREAM) pr_drop_stream(s, o);
+        if (o->n_refs) {
+            const uint64_t *targets = pr_refs_in(s, o);
+            for (uint32_t i = 0; i < o->n_refs; i++) pr_unref(s, pr_slot(targets[i]));
+        }
+        pr_block_free(s, &o->place);
+        recycle(s, slot);
+    }
+}

@@ -1,0 +1,146 @@
+/* Objects: slots, blocks, references, sealing, waiting, names and streams; see session.h.
+ *
+ *     FREE -> CACHED -> RESERVED -> SEALED | FAILED -> DYING -> CACHED -> FREE
+ *                    -> PENDING  -> SEALED | FAILED
+ *
+ * An object with a block has it as: the message, padded to 8, then n_refs handles of objects that
+ * it keeps alive. Small messages without handles are inline in the slot.
+ */
+#ifndef PYRAY_OBJECT_H
+#define PYRAY_OBJECT_H
+
+#include "session.h"
+
+/* Codes of failures by the system, in objects with PR_CODE. */
+enum {
+    PR_WORKER_CRASHED = 1,
+    PR_TASK_WAS_CANCELLED = 2,
+    PR_OBJECT_LOST = 3,
+    PR_ACTOR_DIED = 4,
+    PR_OUT_OF_MEMORY = 5,
+    PR_ENV_FAILED = 6,
+    PR_STORE_FULL = 7,
+    PR_OWNER_DIED = 8,
+    PR_OBJECT_FREED = 9
+};
+
+static inline uint64_t pr_block_size(uint64_t size, uint32_t n_refs) {
+    return ((size + 7) & ~(uint64_t)7) + (uint64_t)n_refs * 8;
+}
+
+/* The slot's own room for a message; a stream's object keeps its PrStream before it. */
+static inline uint8_t *pr_inline(PrObject *o) {
+    uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
+    return o->bytes + (word & PR_STREAM ? sizeof(PrStream) : 0);
+}
+
+static inline uint64_t pr_inline_room(PrObject *o) {
+    return (uint64_t)(o->bytes + PR_INLINE_OBJECT - pr_inline(o));
+}
+
+static inline int pr_is_ready(uint64_t state_word) {
+    int state = pr_state(state_word);
+    return state == PR_OBJECT_SEALED || state == PR_OBJECT_FAILED;
+}
+
+/* -- making ------------------------------------------------------------------------------------ */
+
+/* A RESERVED object that this process holds once; *data is where `size` bytes of message, and then
+ * (at the next multiple of 8) n_refs handles, are to be written. 0 or PR_FULL. */
+int pr_create(PrSession *s, uint64_t size, uint32_t n_refs, PrHandle *handle, uint8_t **data);
+/* What was created is whole. `failed`: the message is an exception. */
+void pr_seal(PrSession *s, PrHandle handle, int failed);
+/* What was created will not be written. */
+void pr_abandon(PrSession *s, PrHandle handle);
+/* Room for the value of a PENDING object of a task that this process runs; as pr_create. */
+int pr_room(PrSession *s, uint32_t slot, uint64_t size, uint32_t n_refs, uint8_t **data);
+/* A PENDING object gets a failure instead of a value. */
+void pr_fail(PrSession *s, uint32_t slot, int code, const char *text);
+
+/* -- reading ----------------------------------------------------------------------------------- */
+
+/* Where the message of a sealed object lies: in the slot, or the read-only mapping. */
+static inline const uint8_t *pr_message_of(const PrSession *s, PrObject *o) {
+    return o->place ? s->read_base + o->place : pr_inline(o);
+}
+
+static inline const uint64_t *pr_refs_in(const PrSession *s, const PrObject *o) {
+    return (const uint64_t *)(const void *)(s->read_base + o->place + ((o->size + 7) & ~7ull));
+}
+
+/* -- references -------------------------------------------------------------------------------- */
+
+/* This process refers to the object once more. Something else holds it meanwhile. */
+static inline void pr_hold(PrSession *s, uint32_t slot) {
+    if (s->held[slot]++) return;
+    pr_enter(s);
+    _Atomic uint64_t *word = &s->refs[slot >> 6];
+    atomic_store_explicit(
+        word, atomic_load_explicit(word, memory_order_relaxed) | (uint64_t)1 << (slot & 63),
+        memory_order_relaxed);
+    atomic_fetch_add(&s->objects[slot].refs, 1);
+    pr_leave(s);
+}
+
+void pr_release_last(PrSession *s, uint32_t slot);
+
+static inline void pr_release(PrSession *s, uint32_t slot) {
+    if (--s->held[slot] == 0) pr_release_last(s, slot);
+}
+
+/* One reference that is not a process', fewer. The caller is inside, and calls pr_bury later. */
+void pr_unref(PrSession *s, uint32_t slot);
+/* Gives back what has no references any more. Inside; may wait for locks. */
+void pr_bury(PrSession *s);
+
+/* -- waiting ----------------------------------------------------------------------------------- */
+
+/* Waits until `needed` of n objects that this process holds are ready, or with `any_failure` one of
+ * them is FAILED, until `deadline` (pr_now; < 0: no limit). Any number of threads may.
+ * 0, PR_TIMEOUT, PR_INTERRUPTED; also PR_INTERRUPTED when the process was notified of something. */
+int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
+            int any_failure, int may_spin);
+
+/* -- names ------------------------------------------------------------------------------------- */
+
+/* The named object, held by this process once more; or 0. */
+PrHandle pr_name_find(PrSession *s, const uint8_t key[24]);
+/* Gives an object that this process holds a name. *found is the object that has the name
+ * afterwards: another one if it was there before (and held by this process now). 0 or PR_LIMIT. */
+int pr_name_set(PrSession *s, const uint8_t key[24], PrHandle handle, PrHandle *found);
+/* 0, or PR_STALE if there is no such name. */
+int pr_name_remove(PrSession *s, const uint8_t key[24]);
+uint32_t pr_name_bucket(const PrSession *s, const uint8_t key[24]);
+
+/* -- streams ----------------------------------------------------------------------------------- */
+
+/* An object that this process has sealed and holds becomes the stream's next. 0, or PR_ENDED when
+ * the consumer wants no more. */
+int pr_stream_put(PrSession *s, uint32_t stream, PrHandle item);
+/* The stream's next object, held by this process; 0 if there is none (yet). */
+PrHandle pr_stream_take(PrSession *s, uint32_t stream);
+/* Items produced and not taken. */
+uint32_t pr_stream_length(const PrSession *s, uint32_t stream);
+/* Waits until there is an item, or the stream has ended; as pr_wait. */
+int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int may_spin);
+void pr_stream_close(PrSession *s, uint32_t stream);
+
+/* -- for task.c and recover.c ------------------------------------------------------------------ */
+
+/* At least n slots in the magazine. Inside; may wait for a lock. 0 or PR_FULL. */
+int pr_fill_objects(PrSession *s, uint32_t n);
+void pr_flush_magazines(PrSession *s);
+/* A slot out of the magazine: CACHED, to be given another state before the next safe point. */
+uint32_t pr_take_object(PrSession *s);
+/* State word of the slot's generation. */
+void pr_set_state(PrObject *o, uint64_t state);
+/* A block for what `place` (in a slot) says it has, by then. Inside. 0 or PR_FULL. */
+int pr_block_new(PrSession *s, uint64_t size, uint64_t *place);
+/* Gives it back, and makes it 0. Inside; may wait for a lock. */
+void pr_block_free(PrSession *s, uint64_t *place);
+/* To SEALED or FAILED; dependants and watchers are told. Inside. */
+void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state);
+void pr_drop_stream(PrSession *s, PrObject *o);
+void pr_wake_watchers(PrSession *s, uint32_t slot, int failed);
+
+#endif

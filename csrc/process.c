@@ -1,0 +1,100 @@
+/* Going inside and outside, locks, and waiting; see session.h.
+ *
+ * A lock's holder may die: its word is cleared by the recovery, which also makes what the lock
+ * protects anew. A process never waits for a lock while it holds another.
+ */
+#include "futex.h"
+#include "session.h"
+
+#include <sys/eventfd.h>
+
+enum { LOCK_SPINS = 200, EVENT_SPINS = 32 };
+
+void pr_enter_slowly(PrSession *s) {
+    PrControl *c = s->control;
+    for (;;) {
+        atomic_store(&s->self->busy, 0);
+        uint32_t stopping = atomic_load(&c->stopping);
+        if (stopping) pr_futex_wait(&c->stopping, stopping, 10 * 1000000);
+        atomic_store(&s->self->busy, 1);
+        if (!atomic_load(&c->stopping)) return;
+    }
+}
+
+static int try_lock(PrSession *s, PrLock *lock, uint32_t mark) {
+    uint32_t none = 0;
+    return atomic_compare_exchange_strong(&lock->word, &none, (s->index + 1) | mark);
+}
+
+void pr_lock_slowly(PrSession *s, PrLock *lock) {
+    for (int i = 0; i < LOCK_SPINS; i++) {
+        pr_relax();
+        if (!atomic_load_explicit(&lock->word, memory_order_relaxed) && try_lock(s, lock, 0))
+            return;
+    }
+    for (;;) {
+        uint32_t word = atomic_load(&lock->word);
+        if (word == 0) {
+            /* There may be others who wait: only the mark makes our unlock wake them. */
+            if (try_lock(s, lock, PR_LOCK_WAITED)) return;
+            continue;
+        }
+        if (!(word & PR_LOCK_WAITED) &&
+            !atomic_compare_exchange_strong(&lock->word, &word, word | PR_LOCK_WAITED))
+            continue;
+        /* Outside while we wait: the holder may be dead, and its recovery would wait for us. */
+        atomic_store(&s->self->busy, 0);
+        pr_futex_wait(&lock->word, word | PR_LOCK_WAITED, 10 * 1000000);
+        atomic_store(&s->self->busy, 1);
+        if (atomic_load(&s->control->stopping)) pr_enter_slowly(s);
+    }
+}
+
+void pr_unlock_slowly(PrLock *lock) {
+    pr_futex_wake(&lock->word, 1);
+}
+
+void pr_notify(PrSession *s, PrProcess *p) {
+    (void)s;
+    atomic_fetch_add(&p->event, 1);
+    if (atomic_load(&p->sleeping)) pr_futex_wake(&p->event, INT_MAX);
+}
+
+void pr_call_node(PrSession *s) {
+    if (atomic_exchange(&s->control->wanted, 1)) return;
+    if (s->wake_fd >= 0) (void)!eventfd_write(s->wake_fd, 1);
+}
+
+/* Spinning costs a core that a worker may need: one process fewer than there are cores does it. */
+static int spin(PrSession *s, uint32_t seen) {
+    PrControl *c = s->control;
+    int came = 0;
+    if (c->spin <= 0) return 0;
+    atomic_store(&s->self->spinning, 1); /* for the recovery, should we die */
+    if (atomic_fetch_add(&c->spinners, 1) + 1 < (int32_t)c->n_cpus) {
+        int64_t until = pr_now() + c->spin;
+        do {
+            for (int i = 0; i < EVENT_SPINS && !came; i++) {
+                pr_relax();
+                came = atomic_load_explicit(&s->self->event, memory_order_acquire) != seen;
+            }
+        } while (!came && pr_now() < until);
+    }
+    atomic_fetch_sub(&c->spinners, 1);
+    atomic_store(&s->self->spinning, 0);
+    return came;
+}
+
+int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin) {
+    PrProcess *self = s->self;
+    int status = 0;
+    if (atomic_load(&self->event) != seen) return 0;
+    if (may_spin && spin(s, seen)) return 0;
+    atomic_fetch_add(&self->sleeping, 1);
+    if (atomic_load(&self->event) == seen) {
+        int error = pr_futex_wait(&self->event, seen, timeout);
+        status = error == ETIMEDOUT ? PR_TIMEOUT : error == EINTR ? PR_INTERRUPTED : 0;
+    }
+    atomic_fetch_sub(&self->sleeping, 1);
+    return status;
+}

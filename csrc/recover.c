@@ -1,0 +1,528 @@
+/* What is done when a process has died: the world is stopped, and every cache is made anew.
+ *
+ * The truth that is read: states of slots; the bitmaps of references and the process slots of those
+ * who live; names; what objects contain, streams hold and tasks list. It costs a pass over the used
+ * slots, some milliseconds for a hundred thousand; a process dies rarely. If the one that recovers
+ * dies, another takes over: nothing here changes the truth in a way that cannot be done again.
+ */
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "futex.h"
+#include "object.h"
+#include "task.h"
+
+typedef struct {
+    PrSession *s;
+    uint32_t n_objects, n_tasks, n_processes;
+    uint8_t *claimed; /* objects that are returns of a task that is not over */
+    PrExtent *extents;
+    size_t n_extents, room;
+    uint32_t *broken; /* tasks that are to fail */
+    size_t n_broken;
+} Rebuild;
+
+/* -- stopping ---------------------------------------------------------------------------------- */
+
+static int is_live(const PrSession *s, uint32_t process) {
+    return process && process < s->control->max_processes &&
+           atomic_load(&s->processes[process].state) == PR_PROCESS_LIVE;
+}
+
+static void wait_until_outside(PrSession *s, PrProcess *p) {
+    for (int i = 0; atomic_load_explicit(&p->busy, memory_order_acquire); i++) {
+        if (i < 100) {
+            pr_relax();
+        } else if (i < 1000) {
+            sched_yield();
+        } else {
+            _Atomic uint32_t nothing = 0;
+            if (!pr_is_alive(p)) {
+                atomic_store(&p->state, PR_PROCESS_DEAD);
+                return;
+            }
+            pr_futex_wait(&nothing, 0, 100000);
+        }
+    }
+    (void)s;
+}
+
+/* Others that want to recover wait for us, unless we die. 0 if another did it all meanwhile. */
+static void stop_world(PrSession *s) {
+    PrControl *c = s->control;
+    uint32_t none = 0;
+    while (!atomic_compare_exchange_strong(&c->stopping, &none, s->index + 1)) {
+        const PrProcess *other = &s->processes[none - 1];
+        if (none == s->index + 1) break;
+        if (!pr_is_alive(other) &&
+            atomic_compare_exchange_strong(&c->stopping, &none, s->index + 1))
+            break;
+        pr_futex_wait(&c->stopping, none, 1000000);
+        none = 0;
+    }
+    for (uint32_t i = 1; i < atomic_load(&c->n_processes); i++)
+        if (i != s->index && atomic_load(&s->processes[i].state) == PR_PROCESS_LIVE)
+            wait_until_outside(s, &s->processes[i]);
+}
+
+static void start_world(PrSession *s) {
+    atomic_store(&s->control->stopping, 0);
+    pr_futex_wake(&s->control->stopping, INT_MAX);
+}
+
+/* -- processes --------------------------------------------------------------------------------- */
+
+static void clear_locks(PrSession *s) {
+    PrControl *c = s->control;
+    PrLock *locks[] = {&c->process_lock, &c->objects.lock, &c->tasks.lock,   &c->arena_lock,
+                       &c->names.lock,   &c->stream_lock,  &c->resource_lock};
+    for (size_t i = 0; i < sizeof locks / sizeof *locks; i++) atomic_store(&locks[i]->word, 0);
+    for (uint32_t i = 0; i < PR_SHAPES && i <= atomic_load(&c->n_shapes); i++)
+        atomic_store(&s->shapes[i].queue.lock.word, 0);
+    for (uint32_t i = 1; i < atomic_load(&c->n_processes); i++)
+        atomic_store(&s->processes[i].queue.lock.word, 0);
+}
+
+static void bury_processes(Rebuild *r) {
+    PrSession *s = r->s;
+    PrControl *c = s->control;
+    size_t words = (r->n_objects + 63) / 64;
+    uint32_t n_idle = 0;
+    for (uint32_t i = 1; i < r->n_processes; i++) {
+        PrProcess *p = &s->processes[i];
+        if (atomic_load(&p->state) != PR_PROCESS_DEAD) continue;
+        for (size_t w = 0; w < words; w++) {
+            atomic_store_explicit(&pr_refs_of(s, i)[w], 0, memory_order_relaxed);
+            atomic_store_explicit(&pr_watch_of(s, i)[w], 0, memory_order_relaxed);
+        }
+        atomic_fetch_and(&c->idle[i >> 6], ~((uint64_t)1 << (i & 63)));
+        atomic_store(&p->shape, PR_NO_SHAPE);
+        atomic_store(&p->running, 0);
+        if (atomic_exchange(&p->spinning, 0)) atomic_fetch_sub(&c->spinners, 1);
+        atomic_fetch_add(&c->deaths, 1);
+    }
+    for (size_t w = 0; w < sizeof c->idle / sizeof *c->idle; w++)
+        n_idle += (uint32_t)__builtin_popcountll(atomic_load(&c->idle[w]));
+    atomic_store(&c->n_idle, n_idle);
+}
+
+static void free_processes(Rebuild *r) {
+    for (uint32_t i = 1; i < r->n_processes; i++) {
+        PrProcess *p = &r->s->processes[i];
+        if (atomic_load(&p->state) != PR_PROCESS_DEAD) continue;
+        atomic_store(&p->busy, 0);
+        atomic_store(&p->state, PR_PROCESS_FREE);
+        atomic_store(&p->pid, 0);
+    }
+}
+
+/* -- tasks ------------------------------------------------------------------------------------- */
+
+static void free_task(PrTask *t) {
+    uint64_t word = atomic_load(&t->state);
+    t->dependencies = 0;
+    t->n_dependencies = t->n_returns = 0;
+    atomic_store(&t->state, ((word >> 32) + 1) << 32 | PR_TASK_FREE);
+}
+
+static int all_ready(PrSession *s, const PrTask *t) {
+    uint32_t slot = t->first_return;
+    for (uint32_t i = 0; i < t->n_returns; i++) {
+        if (!pr_is_ready(atomic_load(&s->objects[slot].state))) return 0;
+        slot = atomic_load(&s->objects[slot].next);
+    }
+    return t->n_returns > 0;
+}
+
+/* Its worker died. */
+static void break_task(Rebuild *r, uint32_t task) {
+    PrTask *t = &r->s->tasks[task];
+    uint64_t word = atomic_load(&t->state);
+    if (all_ready(r->s, t)) {
+        free_task(t);
+    } else if (t->retries_left && !(word & PR_CANCEL)) {
+        if (t->retries_left > 0) t->retries_left--;
+        t->attempt++;
+        pr_set_task_state(t, PR_TASK_READY);
+        atomic_fetch_add(&r->s->control->retries, 1);
+    } else {
+        atomic_store(&t->worker, r->s->index);
+        r->broken[r->n_broken++] = task;
+    }
+}
+
+/* First of all: which tasks there still are. */
+static void settle_tasks(Rebuild *r) {
+    PrSession *s = r->s;
+    for (uint32_t i = 1; i < r->n_tasks; i++) {
+        PrTask *t = &s->tasks[i];
+        uint64_t word = atomic_load(&t->state);
+        int owned = is_live(s, atomic_load(&t->owner)), run = is_live(s, atomic_load(&t->worker));
+        switch (pr_state(word)) {
+        case PR_TASK_CACHED:
+            if (!owned) free_task(t);
+            break;
+        case PR_TASK_DYING:
+            if (!run) free_task(t);
+            break;
+        case PR_TASK_RUNNING:
+            if (!run) break_task(r, i);
+            break;
+        case PR_TASK_CANCELLED:
+            /* In no queue from now on. With both marks, the one that would bury it is dead. */
+            if (word & PR_CANCEL) {
+                free_task(t);
+            } else {
+                atomic_store(&t->state, word | PR_POPPED);
+                if (!run) {
+                    atomic_store(&t->worker, s->index);
+                    r->broken[r->n_broken++] = i;
+                }
+            }
+            break;
+        default: break;
+        }
+    }
+}
+
+static int is_pending(const PrTask *t) {
+    int state = pr_state(atomic_load(&t->state));
+    return state >= PR_TASK_WAITING && state <= PR_TASK_CANCELLED;
+}
+
+/* -- counts ------------------------------------------------------------------------------------ */
+
+static void count(Rebuild *r, PrHandle h) {
+    atomic_fetch_add_explicit(&r->s->objects[pr_slot(h)].refs, 1, memory_order_relaxed);
+}
+
+static void count_processes(Rebuild *r) {
+    for (uint32_t i = 1; i < r->n_processes; i++) {
+        if (!is_live(r->s, i)) continue;
+        _Atomic uint64_t *refs = pr_refs_of(r->s, i);
+        for (uint32_t w = 0; w * 64 < r->n_objects; w++) {
+            uint64_t bits = atomic_load_explicit(&refs[w], memory_order_relaxed);
+            for (; bits; bits &= bits - 1) count(r, w * 64 + (uint32_t)__builtin_ctzll(bits));
+        }
+    }
+}
+
+static void count_tasks(Rebuild *r) {
+    PrSession *s = r->s;
+    for (uint32_t i = 1; i < r->n_tasks; i++) {
+        const PrTask *t = &s->tasks[i];
+        if (!is_pending(t)) continue;
+        const PrDependency *d = pr_dependencies(s, t);
+        for (uint32_t k = 0; k < t->n_dependencies; k++) count(r, d[k].object);
+        if (t->arguments) count(r, t->arguments);
+        uint32_t slot = t->first_return;
+        for (uint32_t k = 0; k < t->n_returns; k++) {
+            count(r, slot);
+            r->claimed[slot] = 1;
+            slot = atomic_load(&s->objects[slot].next);
+        }
+    }
+}
+
+static void count_stream(Rebuild *r, PrObject *o) {
+    PrStream *st = (PrStream *)(void *)o->bytes;
+    uint32_t n = 0;
+    st->last = 0;
+    for (uint32_t slot = st->first; slot; slot = atomic_load(&r->s->objects[slot].next), n++) {
+        count(r, slot);
+        st->last = slot;
+    }
+    /* A crash came after an item was linked, or unlinked, and before that was counted. */
+    if (n > st->produced - st->taken) {
+        st->produced = st->taken + n;
+    } else {
+        st->taken = st->produced - n;
+    }
+}
+
+static int is_value(const PrObject *o) {
+    return pr_is_ready(atomic_load(&o->state));
+}
+
+static void count_contents(Rebuild *r) {
+    PrSession *s = r->s;
+    for (uint32_t i = 1; i < r->n_objects; i++) {
+        PrObject *o = &s->objects[i];
+        uint64_t word = atomic_load(&o->state);
+        if (word & PR_STREAM && (is_value(o) || pr_state(word) == PR_OBJECT_PENDING))
+            count_stream(r, o);
+        if (!is_value(o)) continue;
+        for (uint32_t k = 0; k < o->n_refs; k++) count(r, pr_refs_in(s, o)[k]);
+    }
+}
+
+static void rebuild_names(Rebuild *r) {
+    PrSession *s = r->s;
+    PrTable *table = &s->control->names;
+    uint32_t used = atomic_load(&table->used);
+    for (uint32_t i = 1; i < used; i++) s->buckets[pr_name_bucket(s, s->names[i].key)] = 0;
+    table->head = table->n_free = 0;
+    for (uint32_t i = 1; i < used; i++) {
+        PrName *e = &s->names[i];
+        uint64_t handle = atomic_load(&e->handle);
+        uint32_t *list = handle ? &s->buckets[pr_name_bucket(s, e->key)] : &table->head;
+        e->next = *list;
+        *list = i;
+        if (handle) count(r, handle);
+        table->n_free += !handle;
+    }
+}
+
+/* -- objects ----------------------------------------------------------------------------------- */
+
+static void free_object(PrObject *o) {
+    uint64_t word = atomic_load(&o->state);
+    o->place = 0;
+    o->n_refs = 0;
+    atomic_store(&o->state, ((word >> 32) + 1) << 32 | PR_OBJECT_FREE);
+}
+
+/* Values that nobody refers to, and those that only they referred to. */
+static void free_unreferenced(Rebuild *r, uint32_t slot) {
+    PrSession *s = r->s;
+    uint32_t list = slot;
+    atomic_store(&s->objects[slot].next, 0);
+    while (list) {
+        PrObject *o = &s->objects[list];
+        list = atomic_load(&o->next);
+        uint32_t item = 0, i = 0;
+        int streams = (atomic_load(&o->state) & PR_STREAM) != 0;
+        if (streams) item = ((PrStream *)(void *)o->bytes)->first;
+        while (item || i < o->n_refs) {
+            uint32_t target = item ? item : pr_slot(pr_refs_in(s, o)[i++]);
+            PrObject *t = &s->objects[target];
+            if (item) item = atomic_load(&t->next);
+            if (atomic_fetch_sub(&t->refs, 1) == 1 && is_value(t)) {
+                atomic_store(&t->next, list);
+                list = target;
+            }
+        }
+        free_object(o);
+    }
+}
+
+static void lose(PrObject *o) {
+    static const char text[] = "the process that was to make it died";
+    uint8_t *bytes = pr_inline(o);
+    o->place = 0;
+    o->n_refs = 0;
+    o->size = sizeof text;
+    bytes[0] = PR_OBJECT_LOST;
+    memcpy(bytes + 1, text, sizeof text - 1);
+    pr_set_state(o, PR_OBJECT_FAILED | PR_CODE | (atomic_load(&o->state) & PR_STREAM));
+}
+
+static void settle_objects(Rebuild *r) {
+    PrSession *s = r->s;
+    for (uint32_t i = 1; i < r->n_objects; i++) {
+        PrObject *o = &s->objects[i];
+        int owned = is_live(s, atomic_load(&o->owner)), referred = atomic_load(&o->refs) > 0;
+        switch (pr_state(atomic_load(&o->state))) {
+        case PR_OBJECT_CACHED:
+        case PR_OBJECT_DYING:
+            if (!owned) free_object(o);
+            break;
+        case PR_OBJECT_RESERVED:
+            if (!owned && referred) lose(o);
+            else if (!owned) free_object(o);
+            break;
+        case PR_OBJECT_PENDING:
+            if (!r->claimed[i] && referred) lose(o);
+            else if (!r->claimed[i]) free_object(o);
+            break;
+        case PR_OBJECT_SEALED:
+        case PR_OBJECT_FAILED:
+            if (!referred) free_unreferenced(r, i);
+            break;
+        default: break;
+        }
+    }
+}
+
+static void note_extent(Rebuild *r, uint64_t offset, uint64_t size) {
+    if (!offset) return;
+    if (r->n_extents == r->room) {
+        r->room = r->room ? 2 * r->room : 1024;
+        r->extents = realloc(r->extents, r->room * sizeof *r->extents);
+        if (!r->extents) abort();
+    }
+    r->extents[r->n_extents++] = (PrExtent){offset, size};
+}
+
+static void rebuild_objects(Rebuild *r) {
+    PrSession *s = r->s;
+    PrTable *table = &s->control->objects;
+    table->head = table->n_free = 0;
+    for (uint32_t i = r->n_objects - 1; i >= 1; i--) {
+        PrObject *o = &s->objects[i];
+        int state = pr_state(atomic_load(&o->state));
+        if (state == PR_OBJECT_FREE) {
+            atomic_store(&o->next, table->head);
+            table->head = i;
+            table->n_free++;
+        } else if (state == PR_OBJECT_PENDING) {
+            const PrTask *t = &s->tasks[atomic_load(&o->owner)];
+            int written = pr_state(atomic_load(&t->state)) == PR_TASK_RUNNING &&
+                          is_live(s, atomic_load(&t->worker));
+            if (!written) o->place = o->n_refs = 0;
+        }
+        if (state >= PR_OBJECT_RESERVED && state <= PR_OBJECT_FAILED) {
+            note_extent(r, o->place, pr_block_size(o->size, o->n_refs));
+            atomic_store(&o->dependants, is_value(o) ? PR_CLOSED : 0);
+        }
+    }
+}
+
+/* -- queues and resources ---------------------------------------------------------------------- */
+
+static void relink(PrSession *s, PrTask *t, uint32_t task) {
+    PrDependency *d = (PrDependency *)(uintptr_t)pr_dependencies(s, t);
+    uint32_t missing = 0;
+    if (t->dependencies) d = (PrDependency *)(void *)(s->write_base + t->dependencies);
+    for (uint32_t k = 0; k < t->n_dependencies; k++) {
+        PrObject *o = &s->objects[pr_slot(d[k].object)];
+        if (is_value(o)) continue;
+        atomic_store(&d[k].next, atomic_load(&o->dependants));
+        atomic_store(&o->dependants, (uint64_t)task << 32 | (k + 1));
+        missing++;
+    }
+    atomic_store(&t->missing, missing);
+    if (!missing) pr_set_task_state(t, PR_TASK_READY);
+}
+
+static PrSession *sorting; /* qsort has no room for it; the world is stopped */
+
+static int by_sequence(const void *a, const void *b) {
+    uint64_t left = sorting->tasks[*(const uint32_t *)a].sequence;
+    uint64_t right = sorting->tasks[*(const uint32_t *)b].sequence;
+    return left < right ? -1 : left > right;
+}
+
+static void rebuild_tasks(Rebuild *r) {
+    PrSession *s = r->s;
+    PrTable *table = &s->control->tasks;
+    uint32_t *ready = malloc((size_t)r->n_tasks * sizeof *ready), n = 0;
+    if (!ready) abort();
+    table->head = table->n_free = 0;
+    for (uint32_t i = r->n_tasks - 1; i >= 1; i--) {
+        PrTask *t = &s->tasks[i];
+        int state = pr_state(atomic_load(&t->state));
+        if (state == PR_TASK_FREE) {
+            atomic_store(&t->next, table->head);
+            table->head = i;
+            table->n_free++;
+            continue;
+        }
+        note_extent(r, t->dependencies, t->n_dependencies * sizeof(PrDependency));
+        if (state == PR_TASK_WAITING) relink(s, t, i);
+        if (pr_state(atomic_load(&t->state)) == PR_TASK_READY) ready[n++] = i;
+    }
+    for (uint32_t i = 0; i < atomic_load(&s->control->n_shapes); i++) {
+        s->shapes[i].queue.head = s->shapes[i].queue.tail = 0;
+        atomic_store(&s->shapes[i].queue.count, 0);
+    }
+    for (uint32_t i = 1; i < r->n_processes; i++) {
+        s->processes[i].queue.head = s->processes[i].queue.tail = 0;
+        atomic_store(&s->processes[i].queue.count, 0);
+    }
+    sorting = s;
+    qsort(ready, n, sizeof *ready, by_sequence);
+    for (uint32_t i = 0; i < n; i++) {
+        PrQueue *q = &s->shapes[s->tasks[ready[i]].shape].queue;
+        atomic_store(&s->tasks[ready[i]].next, 0);
+        if (q->head) {
+            atomic_store(&s->tasks[q->tail].next, ready[i]);
+        } else {
+            q->head = ready[i];
+        }
+        q->tail = ready[i];
+        atomic_fetch_add(&q->count, 1);
+    }
+    free(ready);
+}
+
+static void rebuild_resources(Rebuild *r) {
+    PrSession *s = r->s;
+    PrControl *c = s->control;
+    uint32_t n = atomic_load(&c->n_resources);
+    for (uint32_t i = 0; i < n; i++)
+        atomic_store(&c->resources[i].available, c->resources[i].total);
+    for (int g = 0; g < PR_GPUS; g++) {
+        int64_t rest = c->resources[PR_GPU].total - (int64_t)g * PR_UNIT;
+        c->gpu_free[g] = rest <= 0 ? 0 : rest < PR_UNIT ? rest : PR_UNIT;
+    }
+    for (uint32_t i = 1; i < r->n_processes; i++) {
+        const PrProcess *p = &s->processes[i];
+        uint32_t shape = atomic_load(&p->shape);
+        if (!is_live(s, i) || shape == PR_NO_SHAPE) continue;
+        for (uint32_t k = 0; k < s->shapes[shape].n_needs; k++) {
+            PrNeed need = s->shapes[shape].needs[k];
+            if (need.kind == PR_CPU && atomic_load(&p->blocked)) continue;
+            atomic_fetch_sub(&c->resources[need.kind].available, need.amount);
+        }
+        for (int g = 0; g < PR_GPUS; g++)
+            if (atomic_load(&p->gpus) >> g & 1) c->gpu_free[g] -= p->gpu_amount;
+    }
+    atomic_store(&c->starving, 0);
+}
+
+/* -- the whole --------------------------------------------------------------------------------- */
+
+static void rebuild(Rebuild *r) {
+    PrSession *s = r->s;
+    clear_locks(s);
+    bury_processes(r);
+    settle_tasks(r);
+    for (uint32_t i = 1; i < r->n_objects; i++) atomic_store(&s->objects[i].refs, 0);
+    count_processes(r);
+    count_tasks(r);
+    count_contents(r);
+    rebuild_names(r);
+    settle_objects(r);
+    rebuild_objects(r);
+    rebuild_tasks(r);
+    rebuild_resources(r);
+    if (pr_arena_rebuild(s->arena, s->control->arena_size, r->extents, r->n_extents)) abort();
+    free_processes(r);
+}
+
+void pr_recover(PrSession *s, uint32_t process, int code, const char *text) {
+    Rebuild r = {.s = s};
+    stop_world(s);
+    if (process && is_live(s, process)) atomic_store(&s->processes[process].state, PR_PROCESS_DEAD);
+    r.n_objects = atomic_load(&s->control->objects.used);
+    r.n_tasks = atomic_load(&s->control->tasks.used);
+    r.n_processes = atomic_load(&s->control->n_processes);
+    r.claimed = calloc(r.n_objects, 1);
+    r.broken = malloc((size_t)r.n_tasks * sizeof *r.broken);
+    if (!r.claimed || !r.broken) abort();
+    rebuild(&r);
+    atomic_fetch_add(&s->control->epoch, 1);
+    start_world(s);
+    for (size_t i = 0; i < r.n_broken; i++) {
+        uint64_t word = atomic_load(&s->tasks[r.broken[i]].state);
+        int cancelled = word & PR_CANCEL || pr_state(word) == PR_TASK_CANCELLED;
+        pr_fail_task(s, r.broken[i], cancelled ? PR_TASK_WAS_CANCELLED : code,
+                     cancelled ? "" : text);
+    }
+    free(r.claimed);
+    free(r.broken);
+    free(r.extents);
+    pr_enter(s);
+    for (uint32_t i = 0; i < atomic_load(&s->control->n_shapes); i++) pr_kick(s, i);
+    pr_leave(s);
+}
+
+uint32_t pr_find_dead(PrSession *s) {
+    for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++) {
+        PrProcess *p = &s->processes[i];
+        if (atomic_load(&p->state) == PR_PROCESS_LIVE && !pr_is_alive(p)) return i;
+    }
+    return 0;
+}

@@ -1,0 +1,524 @@
+/* Who runs what, when: resources, queues, idle workers; see task.h.
+ *
+ * Tasks of one shape wait in one queue. A worker acquires the shape's resources, moves a batch of
+ * its tasks to its own queue, and keeps the resources while it finds more; idle workers hold none.
+ * A worker's own queue may be stolen from.
+ *
+ * No wake-up is lost: who queues a task looks at the idle workers afterwards; a worker says that it
+ * is idle before it looks at the queues for the last time.
+ *
+ * After a crash: `shape`, `blocked`, `gpus` and `running` of process slots, and the states of
+ * tasks, are the truth, of which queues, idle bits and what is available are made.
+ */
+#include "futex.h"
+#include "object.h"
+#include "task.h"
+
+#include <string.h>
+
+enum { BATCH = 32, BATCH_TIME = 100000 /* ns of work that one worker takes at a time */ };
+
+/* -- queues ------------------------------------------------------------------------------------ */
+
+/* Under the queue's lock. */
+static void append(PrSession *s, PrQueue *q, uint32_t head, uint32_t tail, uint32_t n) {
+    if (q->head) {
+        atomic_store_explicit(&s->tasks[q->tail].next, head, memory_order_relaxed);
+    } else {
+        q->head = head;
+    }
+    q->tail = tail;
+    atomic_store(&q->count, atomic_load_explicit(&q->count, memory_order_relaxed) + n);
+}
+
+/* At most n tasks from the front, linked; *tail is the last. Under the lock. */
+static uint32_t detach(PrSession *s, PrQueue *q, uint32_t *n, uint32_t *tail) {
+    uint32_t head = q->head, at = head, taken = 1;
+    if (!head) return *n = 0;
+    for (; taken < *n; taken++) {
+        uint32_t next = atomic_load_explicit(&s->tasks[at].next, memory_order_relaxed);
+        if (!next) break;
+        at = next;
+    }
+    q->head = atomic_load_explicit(&s->tasks[at].next, memory_order_relaxed);
+    atomic_store_explicit(&s->tasks[at].next, 0, memory_order_relaxed);
+    if (!q->head) q->tail = 0;
+    atomic_store(&q->count, atomic_load_explicit(&q->count, memory_order_relaxed) - taken);
+    *n = taken;
+    *tail = at;
+    return head;
+}
+
+void pr_queue_tasks(PrSession *s, uint32_t shape, uint32_t head, uint32_t tail, uint32_t n,
+                    uint64_t epoch) {
+    PrQueue *q = &s->shapes[shape].queue;
+    pr_lock(s, &q->lock);
+    if (pr_epoch(s) == epoch) append(s, q, head, tail, n);
+    pr_crash_point();
+    pr_unlock(&q->lock);
+    pr_kick(s, shape);
+    /* More at once: others wake their neighbours when they find more than they take. */
+}
+
+/* Moves tasks from one queue to another. Two locks are never held: in between the tasks are in
+ * neither, which a rebuild would see to. */
+static uint32_t move(PrSession *s, PrQueue *from, PrQueue *to, uint32_t n) {
+    uint32_t tail = 0;
+    pr_lock(s, &from->lock);
+    uint64_t epoch = pr_epoch(s);
+    uint32_t head = detach(s, from, &n, &tail);
+    pr_crash_point();
+    pr_unlock(&from->lock);
+    if (!n) return 0;
+    pr_lock(s, &to->lock);
+    if (pr_epoch(s) == epoch) {
+        append(s, to, head, tail, n);
+    } else {
+        n = 0;
+    }
+    pr_unlock(&to->lock);
+    return n;
+}
+
+/* -- resources --------------------------------------------------------------------------------- */
+
+int pr_resource(PrSession *s, const char *name, int64_t total) {
+    PrControl *c = s->control;
+    uint32_t i, n;
+    pr_enter(s);
+    pr_lock(s, &c->resource_lock);
+    n = atomic_load(&c->n_resources);
+    for (i = 0; i < n && strncmp(c->resources[i].name, name, PR_NAME_SIZE); i++) {
+    }
+    if (i < PR_RESOURCES && strlen(name) < PR_NAME_SIZE) {
+        strcpy(c->resources[i].name, name);
+        if (total >= 0) {
+            c->resources[i].total = total;
+            atomic_store(&c->resources[i].available, total);
+        }
+        if (total >= 0 && i == PR_GPU)
+            for (int g = 0; g < PR_GPUS; g++) {
+                int64_t rest = total - (int64_t)g * PR_UNIT;
+                c->gpu_free[g] = rest <= 0 ? 0 : rest < PR_UNIT ? rest : PR_UNIT;
+            }
+        if (i == n) atomic_store(&c->n_resources, n + 1);
+    } else {
+        i = PR_RESOURCES;
+    }
+    pr_unlock(&c->resource_lock);
+    pr_leave(s);
+    return i < PR_RESOURCES ? (int)i : PR_LIMIT;
+}
+
+static int same_shape(const PrShape *a, const PrNeed *needs, uint32_t n, uint32_t env) {
+    if (a->env != env || a->n_needs != n) return 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (a->needs[i].kind != needs[i].kind || a->needs[i].amount != needs[i].amount) return 0;
+    return 1;
+}
+
+int pr_shape(PrSession *s, const PrNeed *needs, uint32_t n, uint32_t env) {
+    PrControl *c = s->control;
+    uint32_t i, n_shapes;
+    if (n > PR_SHAPE_RESOURCES) return PR_LIMIT;
+    pr_enter(s);
+    pr_lock(s, &c->resource_lock);
+    n_shapes = atomic_load(&c->n_shapes);
+    for (i = 0; i < n_shapes && !same_shape(&s->shapes[i], needs, n, env); i++) {
+    }
+    if (i == n_shapes && i < PR_SHAPES) {
+        PrShape *shape = &s->shapes[i];
+        shape->env = env;
+        shape->n_needs = n;
+        memcpy(shape->needs, needs, n * sizeof *needs);
+        atomic_store(&c->n_shapes, i + 1);
+    }
+    pr_unlock(&c->resource_lock);
+    pr_leave(s);
+    return i < PR_SHAPES ? (int)i : PR_LIMIT;
+}
+
+int pr_fits(const PrSession *s, const PrShape *shape, int ever) {
+    const PrControl *c = s->control;
+    for (uint32_t i = 0; i < shape->n_needs; i++) {
+        const PrResource *r = &c->resources[shape->needs[i].kind];
+        if (shape->needs[i].amount > (ever ? r->total : atomic_load(&r->available))) return 0;
+    }
+    return 1;
+}
+
+/* Room must be left for a shape that others have kept from running. */
+static int leaves_room(const PrSession *s, uint32_t shape) {
+    uint32_t starving = atomic_load(&s->control->starving);
+    if (!starving || starving == shape + 1) return 1;
+    const PrShape *mine = &s->shapes[shape], *theirs = &s->shapes[starving - 1];
+    for (uint32_t i = 0; i < theirs->n_needs; i++)
+        for (uint32_t j = 0; j < mine->n_needs; j++)
+            if (theirs->needs[i].kind == mine->needs[j].kind) return 0;
+    return 1;
+}
+
+/* GPUs for an amount: whole ones, or a part of the fullest that has room. Under resource_lock. */
+static int take_gpus(PrControl *c, PrProcess *self, int64_t amount) {
+    uint64_t bits = 0;
+    int best = -1;
+    if (amount < PR_UNIT) {
+        for (int g = 0; g < PR_GPUS; g++)
+            if (c->gpu_free[g] >= amount && (best < 0 || c->gpu_free[g] < c->gpu_free[best]))
+                best = g;
+        if (best < 0) return 0;
+        c->gpu_free[best] -= amount;
+        bits = (uint64_t)1 << best;
+    } else {
+        int64_t left = amount;
+        for (int g = 0; g < PR_GPUS && left > 0; g++)
+            if (c->gpu_free[g] == PR_UNIT) {
+                bits |= (uint64_t)1 << g;
+                left -= PR_UNIT;
+            }
+        if (left > 0) return 0;
+        for (int g = 0; g < PR_GPUS; g++)
+            if (bits >> g & 1) c->gpu_free[g] = 0;
+        amount = PR_UNIT;
+    }
+    self->gpu_amount = amount;
+    atomic_store(&self->gpus, bits);
+    return 1;
+}
+
+static int64_t need_of(const PrShape *shape, uint32_t kind) {
+    for (uint32_t i = 0; i < shape->n_needs; i++)
+        if (shape->needs[i].kind == kind) return shape->needs[i].amount;
+    return 0;
+}
+
+/* This worker gets the shape's resources: 1, or 0 if they are not free. It holds none. */
+static int acquire(PrSession *s, uint32_t index) {
+    PrControl *c = s->control;
+    const PrShape *shape = &s->shapes[index];
+    int64_t gpus = need_of(shape, PR_GPU);
+    int fits;
+    pr_lock(s, &c->resource_lock);
+    fits = pr_fits(s, shape, 0) && leaves_room(s, index) && (!gpus || take_gpus(c, s->self, gpus));
+    if (fits) {
+        for (uint32_t i = 0; i < shape->n_needs; i++)
+            atomic_fetch_sub(&c->resources[shape->needs[i].kind].available, shape->needs[i].amount);
+        atomic_store(&s->self->shape, index);
+        if (atomic_load(&c->starving) == index + 1) atomic_store(&c->starving, 0);
+    }
+    pr_crash_point();
+    pr_unlock(&c->resource_lock);
+    return fits;
+}
+
+static void release(PrSession *s) {
+    PrControl *c = s->control;
+    PrProcess *self = s->self;
+    uint32_t index = atomic_load(&self->shape);
+    if (index == PR_NO_SHAPE) return;
+    pr_lock(s, &c->resource_lock);
+    const PrShape *shape = &s->shapes[index];
+    for (uint32_t i = 0; i < shape->n_needs; i++)
+        if (!atomic_load(&self->blocked) || shape->needs[i].kind != PR_CPU)
+            atomic_fetch_add(&c->resources[shape->needs[i].kind].available, shape->needs[i].amount);
+    for (int g = 0; g < PR_GPUS; g++)
+        if (atomic_load(&self->gpus) >> g & 1) c->gpu_free[g] += self->gpu_amount;
+    atomic_store(&self->gpus, 0);
+    atomic_store(&self->blocked, 0);
+    atomic_store(&self->shape, PR_NO_SHAPE);
+    pr_crash_point();
+    pr_unlock(&c->resource_lock);
+}
+
+static void shift_cpu(PrSession *s, int blocked) {
+    PrControl *c = s->control;
+    uint32_t index = atomic_load(&s->self->shape);
+    if (index == PR_NO_SHAPE) return;
+    int64_t amount = need_of(&s->shapes[index], PR_CPU);
+    pr_lock(s, &c->resource_lock);
+    atomic_store(&s->self->blocked, (uint32_t)blocked);
+    atomic_fetch_add(&c->resources[PR_CPU].available, blocked ? amount : -amount);
+    pr_crash_point();
+    pr_unlock(&c->resource_lock);
+}
+
+/* -- idle workers ------------------------------------------------------------------------------ */
+
+static void say_idle(PrSession *s) {
+    atomic_store(&s->self->idle_since, pr_now());
+    atomic_fetch_or(&s->control->idle[s->index >> 6], (uint64_t)1 << (s->index & 63));
+    atomic_fetch_add(&s->control->n_idle, 1);
+}
+
+/* 1 for who takes the bit: the worker itself, or who gives it something to do. */
+static int claim(PrSession *s, uint32_t process) {
+    uint64_t bit = (uint64_t)1 << (process & 63);
+    if (!(atomic_fetch_and(&s->control->idle[process >> 6], ~bit) & bit)) return 0;
+    atomic_fetch_sub(&s->control->n_idle, 1);
+    return 1;
+}
+
+/* The lowest idle worker of an environment is woken: the same ones stay warm. */
+static int wake_idle(PrSession *s, uint32_t env) {
+    PrControl *c = s->control;
+    uint32_t n = atomic_load(&c->n_processes);
+    for (uint32_t word = 0; word * 64 < n; word++) {
+        uint64_t bits = atomic_load(&c->idle[word]);
+        for (; bits; bits &= bits - 1) {
+            uint32_t i = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (atomic_load(&s->processes[i].env) != env) continue;
+            if (!claim(s, i)) continue;
+            pr_notify(s, &s->processes[i]);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+void pr_kick(PrSession *s, uint32_t index) {
+    PrControl *c = s->control;
+    const PrShape *shape = &s->shapes[index];
+    if (!atomic_load(&shape->queue.count)) return;
+    if (!pr_fits(s, shape, 0)) {
+        if (!pr_fits(s, shape, 1) && !atomic_load(&shape->reported)) pr_call_node(s);
+        return;
+    }
+    if (atomic_load(&c->n_idle) && wake_idle(s, shape->env)) return;
+    pr_call_node(s);
+}
+
+static void kick_all(PrSession *s) {
+    uint32_t n = atomic_load(&s->control->n_shapes);
+    for (uint32_t i = 0; i < n; i++)
+        if (atomic_load(&s->shapes[i].queue.count)) pr_kick(s, i);
+}
+
+void pr_block(PrSession *s) {
+    pr_enter(s);
+    uint32_t shape = atomic_load(&s->self->shape);
+    if (shape != PR_NO_SHAPE) {
+        while (move(s, &s->self->queue, &s->shapes[shape].queue, UINT32_MAX)) {
+        }
+        shift_cpu(s, 1);
+        kick_all(s);
+    }
+    pr_leave(s);
+}
+
+void pr_unblock(PrSession *s) {
+    pr_enter(s);
+    if (atomic_load(&s->self->blocked)) shift_cpu(s, 0);
+    pr_leave(s);
+}
+
+void pr_worker_rest(PrSession *s) {
+    pr_enter(s);
+    uint32_t shape = atomic_load(&s->self->shape);
+    if (shape != PR_NO_SHAPE) {
+        while (move(s, &s->self->queue, &s->shapes[shape].queue, UINT32_MAX)) {
+        }
+        release(s);
+        kick_all(s);
+    }
+    pr_leave(s);
+}
+
+/* -- the worker's next task -------------------------------------------------------------------- */
+
+/* Out of this worker's own queue, RUNNING; 0 if it is empty. */
+static uint32_t pop(PrSession *s) {
+    PrQueue *q = &s->self->queue;
+    while (atomic_load_explicit(&q->count, memory_order_relaxed)) {
+        uint32_t n = 1, tail;
+        pr_lock(s, &q->lock);
+        uint32_t task = detach(s, q, &n, &tail);
+        pr_unlock(&q->lock);
+        if (!task) return 0;
+        PrTask *t = &s->tasks[task];
+        uint64_t word = atomic_load(&t->state);
+        /* Stored first: a cancellation that finds it RUNNING reads who runs it. */
+        atomic_store_explicit(&t->worker, s->index, memory_order_relaxed);
+        while (pr_state(word) == PR_TASK_READY) {
+            uint64_t running = (word & ~(uint64_t)PR_STATE_MASK) | PR_TASK_RUNNING;
+            if (atomic_compare_exchange_weak(&t->state, &word, running)) {
+                atomic_store_explicit(&s->self->running, pr_handle(word, task),
+                                      memory_order_relaxed);
+                return task;
+            }
+        }
+        if (atomic_fetch_or(&t->state, PR_POPPED) & PR_CANCEL) pr_bury_task(s, task);
+    }
+    return 0;
+}
+
+uint32_t pr_next_queued(PrSession *s) {
+    if (!atomic_load_explicit(&s->self->queue.count, memory_order_relaxed)) return 0;
+    pr_enter(s);
+    uint32_t task = pop(s);
+    pr_leave(s);
+    return task;
+}
+
+/* How many tasks to take: what keeps a worker busy for a moment, and leaves some to the others. */
+static uint32_t batch_of(PrSession *s, const PrQueue *q) {
+    PrProcess *self = s->self;
+    uint32_t share = atomic_load(&q->count) / (2 * s->control->n_cpus) + 1;
+    int64_t now = pr_now(), most = 1;
+    if (self->batch) most = BATCH_TIME / ((now - self->batch_began) / self->batch + 1) + 1;
+    if (most > BATCH) most = BATCH;
+    return share < most ? share : (uint32_t)most;
+}
+
+/* More of what this worker holds resources for. */
+static int refill(PrSession *s) {
+    uint32_t shape = atomic_load(&s->self->shape);
+    if (shape == PR_NO_SHAPE || !leaves_room(s, shape)) return 0;
+    PrQueue *q = &s->shapes[shape].queue;
+    if (!atomic_load(&q->count)) return 0;
+    uint32_t n = move(s, q, &s->self->queue, batch_of(s, q));
+    if (!n) return 0;
+    s->self->batch = n;
+    s->self->batch_began = pr_now();
+    pr_kick(s, shape);
+    return 1;
+}
+
+/* A shape with tasks whose resources are free; they are this worker's then. */
+static int find_shape(PrSession *s) {
+    PrControl *c = s->control;
+    uint32_t n = atomic_load(&c->n_shapes), first = atomic_load(&c->starving);
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t i = (k + (first ? first - 1 : 0)) % n;
+        const PrShape *shape = &s->shapes[i];
+        if (!atomic_load(&shape->queue.count) || shape->env != atomic_load(&s->self->env)) continue;
+        if (acquire(s, i)) return 1;
+        uint32_t none = 0;
+        if (pr_fits(s, shape, 1)) atomic_compare_exchange_strong(&c->starving, &none, i + 1);
+    }
+    if (first && !atomic_load(&s->shapes[first - 1].queue.count)) {
+        atomic_compare_exchange_strong(&c->starving, &first, 0);
+        return atomic_load(&c->starving) ? 0 : find_shape(s);
+    }
+    return 0;
+}
+
+/* A worker that is busy with something long while tasks wait in its own queue, or 0. */
+static uint32_t find_victim(PrSession *s) {
+    uint32_t n = atomic_load(&s->control->n_processes);
+    for (uint32_t i = 1; i < n; i++) {
+        PrProcess *victim = &s->processes[i];
+        uint32_t shape = atomic_load(&victim->shape);
+        if (i == s->index || !atomic_load(&victim->queue.count) || shape == PR_NO_SHAPE) continue;
+        if (s->shapes[shape].env != atomic_load(&s->self->env)) continue;
+        if (pr_fits(s, &s->shapes[shape], 0)) return i;
+    }
+    return 0;
+}
+
+/* Half of the victim's tasks, with the resources they want. */
+static int steal(PrSession *s) {
+    PrProcess *victim = &s->processes[find_victim(s)];
+    uint32_t shape = atomic_load(&victim->shape), count = atomic_load(&victim->queue.count);
+    if (!count || shape == PR_NO_SHAPE || !acquire(s, shape)) return 0;
+    if (move(s, &victim->queue, &s->self->queue, (count + 1) / 2)) return 1;
+    release(s);
+    return 0;
+}
+
+static int look(PrSession *s) {
+    if (refill(s)) return 1;
+    release(s);
+    while (find_shape(s)) {
+        if (refill(s)) {
+            kick_all(s); /* what was released may do for others, too */
+            return 1;
+        }
+        release(s);
+    }
+    return steal(s);
+}
+
+/* Whether there is something to take, without taking anything: resources that are held for a moment
+ * would keep others from being told of a task. */
+static int is_something(PrSession *s) {
+    uint32_t n = atomic_load(&s->control->n_shapes);
+    for (uint32_t i = 0; i < n; i++) {
+        const PrShape *shape = &s->shapes[i];
+        if (atomic_load(&shape->queue.count) && shape->env == atomic_load(&s->self->env) &&
+            pr_fits(s, shape, 0) && leaves_room(s, i))
+            return 1;
+    }
+    return find_victim(s) != 0;
+}
+
+int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline) {
+    PrProcess *self = s->self;
+    int status = 0;
+    for (;;) {
+        int64_t left = deadline < 0 ? -1 : deadline - pr_now();
+        if (atomic_load(&s->control->ended)) return PR_ENDED;
+        pr_enter(s);
+        *task = pop(s);
+        while (!*task && !atomic_load(&self->leave) && look(s)) *task = pop(s);
+        if (*task) {
+            pr_leave(s);
+            return 0;
+        }
+        release(s);
+        uint32_t seen = atomic_load(&self->event);
+        if (atomic_load(&self->leave)) {
+            kick_all(s);
+            pr_leave(s);
+            return PR_ENDED;
+        }
+        say_idle(s);
+        int again = is_something(s);
+        if (again) claim(s, s->index);
+        pr_leave(s);
+        if (again) continue;
+        if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
+        if (!status) status = pr_sleep(s, seen, left, 1);
+        pr_enter(s);
+        claim(s, s->index);
+        pr_leave(s);
+        if (status) return status;
+    }
+}
+
+/* -- for the node ------------------------------------------------------------------------------ */
+
+uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room) {
+    PrControl *c = s->control;
+    int64_t free[PR_RESOURCES];
+    uint32_t n_shapes = atomic_load(&c->n_shapes), n = 0;
+    atomic_store(&c->wanted, 0);
+    for (int i = 0; i < PR_RESOURCES; i++) free[i] = atomic_load(&c->resources[i].available);
+    for (uint32_t i = 0; i < n_shapes; i++) {
+        const PrShape *shape = &s->shapes[i];
+        uint32_t ready = atomic_load(&shape->queue.count), k;
+        for (; ready; ready--) {
+            for (k = 0; k < shape->n_needs && shape->needs[k].amount <= free[shape->needs[k].kind];)
+                k++;
+            if (k < shape->n_needs) break;
+            for (k = 0; k < shape->n_needs; k++)
+                free[shape->needs[k].kind] -= shape->needs[k].amount;
+            for (k = 0; k < n && envs[k] != shape->env; k++) {
+            }
+            if (k == n) {
+                if (n == room) break;
+                envs[n] = shape->env;
+                counts[n++] = 0;
+            }
+            if (++counts[k] > 64) break;
+        }
+    }
+    /* Those who are idle, in the right environment, were woken or will find the tasks. */
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t last = atomic_load(&c->n_processes);
+        for (uint32_t i = 1; i < last && counts[k]; i++)
+            if (atomic_load(&s->processes[i].env) == envs[k] &&
+                atomic_load(&c->idle[i >> 6]) >> (i & 63) & 1)
+                counts[k]--;
+    }
+    return n;
+}

@@ -1,0 +1,273 @@
+/* Making, mapping and leaving a session's two segments; see session.h.
+ *
+ * The header is written before the descriptors are handed to anybody. A process slot is taken under
+ * process_lock: pid and start time are written before the state says LIVE; one that died before
+ * that leaves the slot FREE.
+ */
+#include "session.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "object.h"
+#include "task.h"
+
+enum { PAGE = 4096, N_NAMES = 1 << 20 };
+
+static uint64_t pages(uint64_t size) {
+    return (size + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+}
+
+/* -- layout ------------------------------------------------------------------------------------ */
+
+static uint64_t place(uint64_t *end, uint64_t size) {
+    uint64_t at = *end;
+    *end += pages(size);
+    return at;
+}
+
+static void lay_out(PrControl *c, const PrConfig *config) {
+    uint64_t end = pages(sizeof(PrControl));
+    uint32_t objects = config->max_objects ? config->max_objects : 1u << 23;
+    uint32_t tasks = config->max_tasks ? config->max_tasks : 1u << 22;
+    c->max_processes = config->max_processes ? config->max_processes : 1u << 10;
+    c->objects.limit = objects;
+    c->tasks.limit = tasks;
+    c->names.limit = N_NAMES;
+    c->bitmap_words = (objects + 63) / 64;
+    c->arena_size = pages(config->arena_size);
+    c->processes_at = place(&end, c->max_processes * sizeof(PrProcess));
+    c->shapes_at = place(&end, PR_SHAPES * sizeof(PrShape));
+    c->names_at = place(&end, N_NAMES * sizeof(PrName));
+    c->buckets_at = place(&end, N_NAMES * sizeof(uint32_t));
+    c->objects_at = place(&end, (uint64_t)objects * sizeof(PrObject));
+    c->tasks_at = place(&end, (uint64_t)tasks * sizeof(PrTask));
+    c->refs_at = place(&end, (uint64_t)c->max_processes * c->bitmap_words * 8);
+    c->watch_at = place(&end, (uint64_t)c->max_processes * c->bitmap_words * 8);
+    c->arena_at = place(&end, pr_arena_footprint(c->arena_size));
+    c->control_size = end;
+}
+
+static void fill_header(PrControl *c, const PrConfig *config) {
+    static const char *const known[] = {"CPU", "GPU", "memory"};
+    lay_out(c, config);
+    c->magic = PR_MAGIC;
+    c->layout = PR_LAYOUT;
+    c->spin = config->spin;
+    c->n_cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    c->objects.used = c->tasks.used = c->names.used = c->n_processes = 1;
+    for (int i = 0; i < 3; i++) strcpy(c->resources[i].name, known[i]);
+    c->n_resources = 3;
+}
+
+/* -- mapping ----------------------------------------------------------------------------------- */
+
+static void *map(int fd, uint64_t size, int protection) {
+    void *at = mmap(NULL, size, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+static void point(PrSession *s) {
+    uint8_t *base = (uint8_t *)s->control;
+    s->objects = (PrObject *)(void *)(base + s->control->objects_at);
+    s->tasks = (PrTask *)(void *)(base + s->control->tasks_at);
+    s->processes = (PrProcess *)(void *)(base + s->control->processes_at);
+    s->shapes = (PrShape *)(void *)(base + s->control->shapes_at);
+    s->names = (PrName *)(void *)(base + s->control->names_at);
+    s->buckets = (uint32_t *)(void *)(base + s->control->buckets_at);
+    s->arena = (PrArena *)(void *)(base + s->control->arena_at);
+}
+
+_Atomic uint64_t *pr_refs_of(const PrSession *s, uint32_t process) {
+    uint8_t *base = (uint8_t *)s->control + s->control->refs_at;
+    return (_Atomic uint64_t *)(void *)base + (uint64_t)process * s->control->bitmap_words;
+}
+
+_Atomic uint64_t *pr_watch_of(const PrSession *s, uint32_t process) {
+    uint8_t *base = (uint8_t *)s->control + s->control->watch_at;
+    return (_Atomic uint64_t *)(void *)base + (uint64_t)process * s->control->bitmap_words;
+}
+
+static int map_all(PrSession *s) {
+    uint64_t size = s->control->arena_size;
+    point(s);
+    s->write_base = map(s->arena_fd, size, PROT_READ | PROT_WRITE);
+    s->read_base = map(s->arena_fd, size, PROT_READ);
+    return s->write_base && s->read_base ? 0 : PR_SYSTEM;
+}
+
+void pr_session_unmap(PrSession *s) {
+    if (s->write_base) munmap(s->write_base, s->control->arena_size);
+    if (s->read_base) munmap((void *)(uintptr_t)s->read_base, s->control->arena_size);
+    if (s->control) munmap(s->control, s->control->control_size);
+    if (s->control_fd >= 0) close(s->control_fd);
+    if (s->arena_fd >= 0) close(s->arena_fd);
+    if (s->wake_fd >= 0) close(s->wake_fd);
+    s->control = NULL;
+    s->write_base = NULL;
+    s->read_base = NULL;
+    s->control_fd = s->arena_fd = s->wake_fd = -1;
+}
+
+/* -- processes --------------------------------------------------------------------------------- */
+
+uint64_t pr_start_time(int pid) {
+    char path[32], text[512], *at, state;
+    unsigned long long started = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return 0;
+    text[n] = 0;
+    /* The name may hold anything; state is field 3, the start field 22. */
+    if (!(at = strrchr(text, ')'))) return 0;
+    if (sscanf(at + 1,
+               " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu",
+               &state, &started) != 2)
+        return 0;
+    return state == 'Z' || state == 'X' ? 0 : started;
+}
+
+int pr_is_alive(const PrProcess *p) {
+    return pr_start_time(p->pid) == p->start_time;
+}
+
+/* The caller is not inside: it has no slot to say so in. No recovery touches FREE slots. */
+static int take_process_slot(PrSession *s, PrProcessKind kind) {
+    PrControl *c = s->control;
+    uint32_t i;
+    for (i = 1; i < c->max_processes; i++) {
+        PrProcess *p = &s->processes[i];
+        int32_t none = 0;
+        /* The claim: a crash after it leaves a slot that a recovery gives back. */
+        if (!atomic_compare_exchange_strong(&p->pid, &none, getpid())) continue;
+        p->kind = kind;
+        p->start_time = pr_start_time(getpid());
+        atomic_store(&p->busy, 0);
+        atomic_store(&p->shape, PR_NO_SHAPE);
+        atomic_store(&p->blocked, 0);
+        atomic_store(&p->running, 0);
+        atomic_store(&p->env, 0);
+        atomic_store(&p->leave, 0);
+        atomic_store(&p->waiting, 0);
+        atomic_store(&p->sleeping, 0);
+        atomic_store(&p->spinning, 0);
+        atomic_store(&p->gpus, 0);
+        atomic_store(&p->finished, 0);
+        p->n_objects = p->n_tasks = 0;
+        s->self = p;
+        s->index = i;
+        s->refs = pr_refs_of(s, i);
+        s->watch = pr_watch_of(s, i);
+        uint32_t used = atomic_load(&c->n_processes);
+        while (used <= i && !atomic_compare_exchange_weak(&c->n_processes, &used, i + 1)) {
+        }
+        atomic_store(&p->state, PR_PROCESS_LIVE);
+        return 0;
+    }
+    return PR_LIMIT;
+}
+
+static int make_held(PrSession *s) {
+    void *at = mmap(NULL, (uint64_t)s->control->objects.limit * sizeof(uint32_t),
+                    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    s->held = at == MAP_FAILED ? NULL : at;
+    return s->held ? 0 : PR_SYSTEM;
+}
+
+static int settle(PrSession *s, PrProcessKind kind) {
+    int status = make_held(s);
+    if (!status) status = take_process_slot(s, kind);
+    return status;
+}
+
+/* -- the whole --------------------------------------------------------------------------------- */
+
+int pr_session_create(PrSession *s, const PrConfig *config, PrProcessKind kind) {
+    PrControl header;
+    int status = PR_SYSTEM;
+    memset(s, 0, sizeof *s);
+    memset(&header, 0, sizeof header);
+    fill_header(&header, config);
+    s->control_fd = memfd_create("pyray-control", MFD_CLOEXEC);
+    s->arena_fd = memfd_create("pyray-arena", MFD_CLOEXEC);
+    s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->control_fd < 0 || s->arena_fd < 0 || s->wake_fd < 0) goto failed;
+    if (ftruncate(s->control_fd, (off_t)header.control_size)) goto failed;
+    if (ftruncate(s->arena_fd, (off_t)header.arena_size)) goto failed;
+    if (!(s->control = map(s->control_fd, header.control_size, PROT_READ | PROT_WRITE)))
+        goto failed;
+    memcpy((void *)s->control, &header, sizeof header);
+    if ((status = map_all(s))) goto failed;
+    pr_arena_init(s->arena, header.arena_size);
+    if ((status = settle(s, kind))) goto failed;
+    return 0;
+failed:
+    pr_session_unmap(s);
+    return status;
+}
+
+int pr_session_attach(PrSession *s, int control_fd, int arena_fd, int wake_fd, PrProcessKind kind) {
+    PrControl *header;
+    struct stat found;
+    int status = PR_STALE;
+    memset(s, 0, sizeof *s);
+    s->control_fd = control_fd;
+    s->arena_fd = arena_fd;
+    s->wake_fd = wake_fd;
+    if (fstat(control_fd, &found)) return PR_SYSTEM;
+    if ((uint64_t)found.st_size < sizeof(PrControl)) return PR_STALE;
+    if (!(header = map(control_fd, sizeof(PrControl), PROT_READ))) return PR_SYSTEM;
+    uint64_t size = header->control_size;
+    int known = header->magic == PR_MAGIC && header->layout == PR_LAYOUT;
+    munmap(header, sizeof(PrControl));
+    if (!known || (uint64_t)found.st_size != size) return PR_STALE;
+    if (!(s->control = map(control_fd, size, PROT_READ | PROT_WRITE))) return PR_SYSTEM;
+    status = map_all(s);
+    return status ? status : settle(s, kind);
+}
+
+int pr_session_attach_thread(PrSession *s, const PrSession *of, PrProcessKind kind) {
+    *s = *of;
+    s->held = NULL;
+    s->dying = 0;
+    s->depth = 0;
+    return settle(s, kind);
+}
+
+/* Gives back every object that this process refers to. */
+static void drop_all(PrSession *s) {
+    uint32_t used = atomic_load(&s->control->objects.used);
+    for (uint32_t word = 0; word * 64 < used; word++) {
+        uint64_t bits;
+        while ((bits = atomic_load(&s->refs[word]))) {
+            uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            s->held[slot] = 1;
+            pr_release(s, slot);
+        }
+    }
+}
+
+void pr_session_detach(PrSession *s, int unmap) {
+    if (s->self) {
+        pr_worker_rest(s);
+        drop_all(s);
+        pr_enter(s);
+        pr_flush_magazines(s);
+        pr_leave(s);
+        atomic_store(&s->self->state, PR_PROCESS_FREE);
+        atomic_store(&s->self->pid, 0);
+        s->self = NULL;
+    }
+    if (s->held) munmap(s->held, (uint64_t)s->control->objects.limit * sizeof(uint32_t));
+    s->held = NULL;
+    if (unmap) pr_session_unmap(s);
+}

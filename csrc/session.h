@@ -1,0 +1,377 @@
+/* What the processes of a session share: one control segment and one arena, both memfds.
+ *
+ * The control segment holds the tables: process slots, resource shapes, names, object slots, task
+ * slots, and two bitmaps a process. It is sparse: a table's pages exist once they are used. Nothing
+ * in it is a pointer. The arena holds the bytes of objects, and is mapped twice: writable, for whom
+ * fills a block, and read-only, for whom reads a sealed object.
+ *
+ * Truth and caches.  A slot has one state word (generation << 32 | flags | state), whose change is
+ * one atomic store, the last of a transition. Slots, the bitmaps of references, the names and what
+ * a process slot says it holds are the truth. Reference counts, free lists, magazines' contents,
+ * ready queues, dependants' lists, counts of missing dependencies, available resources and the
+ * allocator's structures are caches: recover.c makes all of them anew from the truth.
+ *
+ * Stopping the world.  Whoever changes anything shared is *inside* (`busy` is 1) meanwhile, for a
+ * microsecond or less. When a process has died, the one that recovers sets `stopping`, waits until
+ * no living process is inside, and rebuilds. A process that has to wait for a lock goes outside
+ * while it waits: a recovery may come in between, which `epoch` tells it. So the rule for every
+ * operation is: change the truth, then the caches that follow from it, without a lock to wait for
+ * in between; or else note `epoch` before the truth changes, and leave the cache alone if it
+ * differs once the lock is held, since the rebuild has taken the change into account.
+ */
+#ifndef PYRAY_SESSION_H
+#define PYRAY_SESSION_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arena.h"
+
+/* generation << 32 | slot. Slot 0 is never used: 0 is nil. */
+typedef uint64_t PrHandle;
+
+enum {
+    PR_MAGIC = 0x59525950,
+    PR_LAYOUT = 1,
+    PR_MAGAZINE = 64,       /* free slots a process keeps for itself */
+    PR_RESOURCES = 32,      /* kinds of resources in a session */
+    PR_SHAPE_RESOURCES = 8, /* kinds of them that one task may ask for */
+    PR_SHAPES = 1024,
+    PR_GPUS = 64,
+    PR_UNIT = 10000, /* a resource of 1.0 */
+    PR_NAME_SIZE = 32,
+    PR_INLINE_OBJECT = 80,
+    PR_INLINE_ARGUMENTS = 120,
+    PR_INLINE_DEPENDENCIES = 2
+};
+
+/* What functions return, beside 0 for success. */
+enum {
+    PR_FULL = -1,  /* no block of the size, or no slot */
+    PR_STALE = -2, /* the handle's slot is another's by now */
+    PR_TIMEOUT = -3,
+    PR_INTERRUPTED = -4, /* by a signal */
+    PR_ENDED = -5,       /* the session is over */
+    PR_LIMIT = -6,       /* a table is full: too many shapes, resources, processes */
+    PR_SYSTEM = -7       /* a system call failed: errno */
+};
+
+typedef struct {
+    _Atomic uint32_t word; /* 0, or process index + 1, with PR_LOCK_WAITED */
+} PrLock;
+
+/* -- objects, object.h ------------------------------------------------------------------------- */
+
+typedef enum {
+    PR_OBJECT_FREE = 0,     /* in the free list, or never used */
+    PR_OBJECT_CACHED = 1,   /* in `owner`'s magazine */
+    PR_OBJECT_RESERVED = 2, /* process `owner` writes it */
+    PR_OBJECT_PENDING = 3,  /* task `owner` will make it */
+    PR_OBJECT_SEALED = 4,   /* a value */
+    PR_OBJECT_FAILED = 5,   /* the value is an exception, or a code of the system's */
+    PR_OBJECT_DYING = 6     /* nobody refers to it; process `owner` gives its memory back */
+} PrObjectState;
+
+enum {
+    PR_STATE_MASK = 0xff,
+    PR_WATCHED = 1 << 8, /* a process may have this object's bit in its watch bitmap */
+    PR_STREAM = 1 << 9,  /* object: of a streaming task; inline bytes are a PrStream */
+    PR_CODE = 1 << 10,   /* FAILED: inline bytes are a code and a text, not a message */
+    PR_CANCEL = 1 << 11, /* task: RUNNING: asked to stop; CANCELLED: its results have failed */
+    PR_POPPED = 1 << 12  /* task: CANCELLED, and in no queue and no list any more */
+};
+
+#define PR_CLOSED UINT64_MAX /* PrObject.dependants once it is sealed */
+
+typedef struct {
+    _Alignas(64) _Atomic uint64_t state;
+    _Atomic uint32_t refs;       /* processes, tasks, objects, names and streams that hold it */
+    _Atomic uint32_t owner;      /* see PrObjectState */
+    _Atomic uint64_t dependants; /* edges: task << 32 | (dependency + 1); 0; PR_CLOSED */
+    uint64_t size;               /* of the message */
+    uint64_t place;              /* of the block in the arena; 0: the message is inline */
+    uint32_t n_refs;             /* handles at the end of the block, which it holds */
+    _Atomic uint32_t next;       /* the next return of the task; in lists of free or dying slots */
+    uint8_t bytes[PR_INLINE_OBJECT];
+} PrObject;
+
+typedef struct {
+    uint32_t first, last; /* objects that were yielded and not taken, linked by `next` */
+    uint32_t produced, taken;
+    uint32_t closed; /* the consumer wants no more */
+} PrStream;
+
+/* -- tasks, task.h ----------------------------------------------------------------------------- */
+
+typedef enum {
+    PR_TASK_FREE = 0,
+    PR_TASK_CACHED = 1,    /* in `owner`'s magazine, or being filled by it */
+    PR_TASK_WAITING = 2,   /* for its dependencies */
+    PR_TASK_READY = 3,     /* in a queue */
+    PR_TASK_RUNNING = 4,   /* by process `worker` */
+    PR_TASK_CANCELLED = 5, /* while READY: still in a queue, and given back when it is popped */
+    PR_TASK_DYING = 6      /* done; process `worker` gives back what it held */
+} PrTaskState;
+
+typedef struct {
+    PrHandle object;
+    _Atomic uint64_t next; /* edge */
+} PrDependency;
+
+enum { PR_TASK_STREAMING = 1, PR_TASK_DYNAMIC = 2, PR_TASK_RETRY_EXCEPTIONS = 4 };
+
+typedef struct {
+    _Alignas(64) _Atomic uint64_t state;
+    _Atomic uint32_t owner; /* the process that submitted it */
+    _Atomic uint32_t worker;
+    _Atomic uint32_t missing; /* dependencies that are not sealed */
+    uint32_t n_dependencies;
+    uint64_t dependencies; /* place of PrDependency[]; 0: inline */
+    uint32_t function;     /* slot of the object that holds it */
+    uint16_t shape, n_returns;
+    uint32_t first_return; /* object slot; the others follow by `next` */
+    _Atomic uint32_t next; /* in a queue, or a free list */
+    PrHandle arguments;    /* an object; 0: the message is inline */
+    uint64_t sequence;     /* order of submission, for the rebuild of queues */
+    PrHandle parent;       /* task that submitted it */
+    int32_t retries_left;  /* < 0: no limit */
+    uint32_t attempt;
+    uint32_t flags;
+    uint16_t arguments_size, reserved;
+    PrDependency inline_dependencies[PR_INLINE_DEPENDENCIES];
+    uint8_t inline_arguments[PR_INLINE_ARGUMENTS];
+} PrTask;
+
+/* A first-in, first-out list of READY tasks. */
+typedef struct {
+    PrLock lock;
+    uint32_t head, tail;
+    _Atomic uint32_t count;
+} PrQueue;
+
+/* -- scheduling, schedule.h -------------------------------------------------------------------- */
+
+typedef struct {
+    uint32_t kind; /* index into PrControl.resources */
+    int64_t amount;
+} PrNeed;
+
+/* Tasks that want the same resources in the same environment wait in one queue. */
+typedef struct {
+    _Alignas(64) PrQueue queue;
+    uint32_t env;
+    uint32_t n_needs;
+    PrNeed needs[PR_SHAPE_RESOURCES];
+    _Atomic uint32_t reported; /* as infeasible */
+} PrShape;
+
+typedef struct {
+    char name[PR_NAME_SIZE];
+    int64_t total;
+    _Atomic int64_t available; /* may be negative: a worker that was blocked takes its CPU back */
+} PrResource;
+
+/* -- processes --------------------------------------------------------------------------------- */
+
+typedef enum {
+    PR_PROCESS_FREE = 0,
+    PR_PROCESS_LIVE = 1,
+    PR_PROCESS_DEAD = 2 /* not recovered yet */
+} PrProcessState;
+
+typedef enum { PR_DRIVER = 1, PR_WORKER = 2, PR_NODE = 3, PR_CLIENT = 4 } PrProcessKind;
+
+#define PR_NO_SHAPE UINT32_MAX
+
+typedef struct {
+    _Alignas(64) _Atomic uint32_t state;
+    uint32_t kind;
+    _Atomic int32_t pid; /* not 0: the slot is taken, or about to be */
+    uint64_t start_time; /* of the pid, clock ticks after boot: pids are used again */
+    /* Whether it is inside: written by the process alone, read by who stops the world. */
+    _Alignas(64) _Atomic uint32_t busy;
+    /* Counts what happened; a waiter sleeps on it. Anyone adds to it, then wakes if sleeping. */
+    _Alignas(64) _Atomic uint32_t event;
+    _Atomic uint32_t sleeping; /* threads in a futex */
+    _Atomic uint32_t waiting;  /* threads that watch objects */
+    _Atomic uint32_t spinning;
+    _Atomic int32_t missing; /* watched objects to be sealed before it is worth waking */
+    /* Scheduling; written by the process alone, but for the queue. */
+    _Alignas(64) _Atomic uint32_t shape; /* whose resources it holds, or PR_NO_SHAPE */
+    _Atomic uint32_t blocked;            /* its CPU is given back */
+    _Atomic uint64_t running;            /* task handle */
+    _Atomic uint32_t env;
+    _Atomic uint32_t leave;    /* it shall end when it is idle */
+    _Atomic uint64_t gpus;     /* bits */
+    int64_t gpu_amount;        /* of each */
+    _Atomic uint64_t finished; /* tasks */
+    int64_t batch_began;       /* when the queue was last filled, with so many: */
+    uint32_t batch;
+    _Atomic int64_t idle_since;
+    PrQueue queue; /* its batch: owner pops, others may steal */
+    /* Magazines; the slots say CACHED and this process, whatever stands here. */
+    _Alignas(64) uint32_t n_objects, n_tasks;
+    uint32_t objects[PR_MAGAZINE], tasks[PR_MAGAZINE];
+} PrProcess;
+
+/* A table of slots: those above `used` were never used; the others that are free are a list. */
+typedef struct {
+    PrLock lock;
+    uint32_t head, n_free;
+    _Atomic uint32_t used;
+    uint32_t limit;
+} PrTable;
+
+/* A name for an object, which keeps it alive: functions, environments, objects of the store API. */
+typedef struct {
+    _Atomic uint64_t handle; /* 0: the slot is free */
+    uint8_t key[24];
+    uint32_t next; /* in the bucket, or the free list */
+} PrName;
+
+typedef struct {
+    uint32_t magic, layout;
+    uint64_t control_size, arena_size;
+    uint64_t objects_at, tasks_at, processes_at, shapes_at, names_at, buckets_at, refs_at, watch_at,
+        arena_at;
+    uint32_t max_processes, bitmap_words, n_cpus;
+    int64_t spin; /* nanoseconds */
+    _Atomic uint32_t ended;
+    _Atomic uint32_t n_processes; /* slots ever used */
+    PrLock process_lock;
+    _Alignas(64) _Atomic uint32_t stopping;
+    _Atomic uint64_t epoch; /* rebuilds there were */
+    _Alignas(64) PrTable objects;
+    _Alignas(64) PrTable tasks;
+    _Atomic uint64_t sequence;
+    _Alignas(64) PrLock arena_lock;
+    _Alignas(64) PrTable names;
+    PrLock stream_lock;
+    _Alignas(64) PrLock resource_lock;
+    _Atomic uint32_t n_resources, n_shapes;
+    _Atomic uint32_t starving; /* shape + 1 that others leave room for; 0: none */
+    PrResource resources[PR_RESOURCES];
+    int64_t gpu_free[PR_GPUS];
+    _Alignas(64) _Atomic uint64_t idle[64]; /* bits of processes that wait for a task */
+    _Atomic uint32_t n_idle;
+    _Alignas(64) _Atomic uint32_t wanted; /* the node was told to look */
+    _Atomic uint32_t starting;            /* workers forked and not attached yet */
+    _Atomic int32_t spinners;
+    _Atomic uint64_t deaths, retries, put_bytes, n_put;
+} PrControl;
+
+enum { PR_CPU = 0, PR_GPU = 1, PR_MEMORY = 2 }; /* indices of PrControl.resources */
+
+/* One process' view of a session; in tests, a thread's. Not for two threads at a time, but for
+ * pr_wait and reads of sealed objects (in Python, the GIL sees to it). */
+typedef struct {
+    PrControl *control;
+    PrObject *objects;
+    PrTask *tasks;
+    PrProcess *processes, *self;
+    PrShape *shapes;
+    PrName *names;
+    uint32_t *buckets; /* hash of a key -> name; as many as there may be names */
+    PrArena *arena;
+    uint8_t *write_base;            /* the arena, writable */
+    const uint8_t *read_base;       /* the arena, read-only */
+    _Atomic uint64_t *refs, *watch; /* this process' bitmaps */
+    uint32_t *held;                 /* a slot: references of this process; private */
+    uint32_t index;                 /* of self */
+    uint32_t dying;                 /* slots that wait for pr_bury, linked by `next` */
+    uint64_t dying_epoch;
+    int depth; /* of pr_enter */
+    int control_fd, arena_fd, wake_fd;
+} PrSession;
+
+typedef struct {
+    uint64_t arena_size;
+    uint32_t max_objects, max_tasks, max_processes; /* 0: the default */
+    int64_t spin;
+} PrConfig;
+
+/* -- session.c --------------------------------------------------------------------------------- */
+
+/* Makes both memfds and attaches. 0, PR_SYSTEM, PR_LIMIT. */
+int pr_session_create(PrSession *s, const PrConfig *config, PrProcessKind kind);
+/* Attaches to a session through its descriptors, which it takes over (closed by pr_session_detach).
+ * 0, PR_SYSTEM, PR_LIMIT (no process slot), PR_STALE (other layout). */
+int pr_session_attach(PrSession *s, int control_fd, int arena_fd, int wake_fd, PrProcessKind kind);
+/* The same for another thread of a process, in tests: shares the mappings of `of`. */
+int pr_session_attach_thread(PrSession *s, const PrSession *of, PrProcessKind kind);
+/* Gives back all that this process holds, and the mappings if `unmap`. */
+void pr_session_detach(PrSession *s, int unmap);
+void pr_session_unmap(PrSession *s);
+/* Of a running process, or 0 if there is none: clock ticks after boot. Zombies count as none. */
+uint64_t pr_start_time(int pid);
+/* Whether the process in that slot runs. */
+int pr_is_alive(const PrProcess *p);
+_Atomic uint64_t *pr_refs_of(const PrSession *s, uint32_t process);
+_Atomic uint64_t *pr_watch_of(const PrSession *s, uint32_t process);
+
+/* -- process.c --------------------------------------------------------------------------------- */
+
+void pr_enter_slowly(PrSession *s);
+void pr_lock_slowly(PrSession *s, PrLock *lock);
+void pr_unlock_slowly(PrLock *lock);
+/* Tells a process that something happened. */
+void pr_notify(PrSession *s, PrProcess *p);
+/* Has the node process look. */
+void pr_call_node(PrSession *s);
+/* Waits until p->event is not `seen`: spins for a while, sleeps for at most `timeout` ns (< 0: no
+ * limit). 0, PR_TIMEOUT, PR_INTERRUPTED. The caller is outside. */
+int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin);
+
+enum { PR_LOCK_WAITED = 1u << 31 };
+
+/* Around every change of shared memory. Nests. */
+static inline void pr_enter(PrSession *s) {
+    if (s->depth++) return;
+    atomic_store(&s->self->busy, 1);
+    if (atomic_load(&s->control->stopping)) pr_enter_slowly(s);
+}
+
+static inline void pr_leave(PrSession *s) {
+    if (--s->depth) return;
+    atomic_store_explicit(&s->self->busy, 0, memory_order_release);
+}
+
+/* The caller is inside, and at a point where truth and caches agree (see above). */
+static inline void pr_lock(PrSession *s, PrLock *lock) {
+    uint32_t none = 0;
+    if (!atomic_compare_exchange_strong(&lock->word, &none, s->index + 1)) pr_lock_slowly(s, lock);
+}
+
+static inline void pr_unlock(PrLock *lock) {
+    if (atomic_exchange(&lock->word, 0) & PR_LOCK_WAITED) pr_unlock_slowly(lock);
+}
+
+static inline uint64_t pr_epoch(const PrSession *s) {
+    return atomic_load_explicit(&s->control->epoch, memory_order_acquire);
+}
+
+static inline uint32_t pr_slot(PrHandle h) {
+    return (uint32_t)h;
+}
+
+static inline int pr_state(uint64_t word) {
+    return (int)(word & PR_STATE_MASK);
+}
+
+static inline PrHandle pr_handle(uint64_t state_word, uint32_t slot) {
+    return (state_word & ~(uint64_t)UINT32_MAX) | slot;
+}
+
+static inline int pr_same(uint64_t state_word, PrHandle h) {
+    return state_word >> 32 == h >> 32;
+}
+
+/* For tests: a process may die between any two stores. */
+#ifdef PYRAY_CRASH_POINTS
+void pr_crash_point(void);
+#else
+static inline void pr_crash_point(void) {}
+#endif
+
+#endif

@@ -1,0 +1,384 @@
+/* Tasks; see task.h.
+ *
+ * A task's slot is filled while it is CACHED; then its returns become PENDING, then it becomes
+ * WAITING or READY, and only then goes to a queue. A crash before that leaves PENDING objects of a
+ * task that is none, which the recovery frees. A task that is WAITING may be in the lists of
+ * dependants of several objects: its slot is not used again until all of these are sealed.
+ */
+#include "task.h"
+
+#include <string.h>
+
+#include "object.h"
+
+/* -- slots ------------------------------------------------------------------------------------- */
+
+void pr_set_task_state(PrTask *t, uint64_t state) {
+    uint64_t word = atomic_load_explicit(&t->state, memory_order_relaxed);
+    atomic_store(&t->state, (word & ~(uint64_t)UINT32_MAX) | state);
+}
+
+int pr_fill_tasks(PrSession *s) {
+    PrTable *table = &s->control->tasks;
+    PrProcess *self = s->self;
+    if (self->n_tasks) return 0;
+    pr_lock(s, &table->lock);
+    while (self->n_tasks < PR_MAGAZINE / 2) {
+        uint32_t slot = table->head;
+        if (slot) {
+            table->head = atomic_load_explicit(&s->tasks[slot].next, memory_order_relaxed);
+            table->n_free--;
+        } else {
+            slot = atomic_load_explicit(&table->used, memory_order_relaxed);
+            if (slot >= table->limit) break;
+            atomic_store(&table->used, slot + 1);
+        }
+        atomic_store_explicit(&s->tasks[slot].owner, s->index, memory_order_relaxed);
+        pr_set_task_state(&s->tasks[slot], PR_TASK_CACHED);
+        pr_crash_point();
+        self->tasks[self->n_tasks++] = slot;
+    }
+    pr_unlock(&table->lock);
+    return self->n_tasks ? 0 : PR_FULL;
+}
+
+void pr_flush_tasks(PrSession *s, uint32_t keep) {
+    PrTable *table = &s->control->tasks;
+    PrProcess *self = s->self;
+    if (self->n_tasks <= keep) return;
+    pr_lock(s, &table->lock);
+    while (self->n_tasks > keep) {
+        uint32_t slot = self->tasks[--self->n_tasks];
+        atomic_store_explicit(&s->tasks[slot].next, table->head, memory_order_relaxed);
+        pr_crash_point();
+        pr_set_task_state(&s->tasks[slot], PR_TASK_FREE);
+        table->head = slot;
+        table->n_free++;
+    }
+    pr_unlock(&table->lock);
+}
+
+static void recycle(PrSession *s, uint32_t task) {
+    PrTask *t = &s->tasks[task];
+    uint64_t word = atomic_load_explicit(&t->state, memory_order_relaxed);
+    t->n_dependencies = 0;
+    t->n_returns = 0;
+    atomic_store_explicit(&t->owner, s->index, memory_order_relaxed);
+    atomic_store(&t->state, ((word >> 32) + 1) << 32 | PR_TASK_CACHED);
+    pr_crash_point();
+    if (s->self->n_tasks == PR_MAGAZINE) pr_flush_tasks(s, PR_MAGAZINE / 2);
+    s->self->tasks[s->self->n_tasks++] = task;
+}
+
+static PrDependency *dependencies(const PrSession *s, PrTask *t) {
+    if (!t->dependencies) return t->inline_dependencies;
+    return (PrDependency *)(void *)(s->write_base + t->dependencies);
+}
+
+const PrDependency *pr_dependencies(const PrSession *s, const PrTask *t) {
+    if (!t->dependencies) return t->inline_dependencies;
+    return (const PrDependency *)(const void *)(s->read_base + t->dependencies);
+}
+
+/* -- dependencies ------------------------------------------------------------------------------ */
+
+/* Has the object tell the task when it is sealed; 0 if it is. */
+static int link_edge(PrObject *o, PrDependency *d, uint64_t edge) {
+    uint64_t head = atomic_load(&o->dependants);
+    do {
+        if (head == PR_CLOSED) return 0;
+        atomic_store_explicit(&d->next, head, memory_order_relaxed);
+    } while (!atomic_compare_exchange_weak(&o->dependants, &head, edge));
+    return 1;
+}
+
+/* One that misses nothing: READY, unless it was cancelled meanwhile. */
+static void make_ready(PrTask *t) {
+    uint64_t word = atomic_load(&t->state);
+    while (pr_state(word) == PR_TASK_WAITING &&
+           !atomic_compare_exchange_weak(&t->state, &word,
+                                         (word & ~(uint64_t)PR_STATE_MASK) | PR_TASK_READY)) {
+    }
+}
+
+void pr_resolve_edges(PrSession *s, uint64_t edges, uint64_t epoch) {
+    uint32_t head = 0, tail = 0, n = 0, shape = 0;
+    while (edges && edges != PR_CLOSED) {
+        uint32_t task = (uint32_t)(edges >> 32), k = (uint32_t)edges - 1;
+        PrTask *t = &s->tasks[task];
+        edges = atomic_load_explicit(&dependencies(s, t)[k].next, memory_order_relaxed);
+        if (atomic_fetch_sub(&t->missing, 1) != 1) continue;
+        make_ready(t);
+        pr_crash_point();
+        if (n && t->shape != shape) {
+            pr_queue_tasks(s, shape, head, tail, n, epoch);
+            if (pr_epoch(s) != epoch) return; /* the rebuild has seen to the others */
+            head = n = 0;
+        }
+        shape = t->shape;
+        atomic_store_explicit(&t->next, 0, memory_order_relaxed);
+        if (n) {
+            atomic_store_explicit(&s->tasks[tail].next, task, memory_order_relaxed);
+        } else {
+            head = task;
+        }
+        tail = task;
+        n++;
+    }
+    if (n) pr_queue_tasks(s, shape, head, tail, n, epoch);
+}
+
+/* -- submission -------------------------------------------------------------------------------- */
+
+static void make_returns(PrSession *s, PrTask *t, uint32_t task, PrHandle *returns) {
+    uint32_t previous = 0;
+    for (uint32_t i = 0; i < t->n_returns; i++) {
+        uint32_t slot = pr_take_object(s);
+        PrObject *o = &s->objects[slot];
+        uint64_t stream = t->flags & PR_TASK_STREAMING ? PR_STREAM : 0;
+        if (stream) memset(o->bytes, 0, sizeof(PrStream));
+        o->size = 0;
+        atomic_store_explicit(&o->refs, 1, memory_order_relaxed); /* the task's */
+        atomic_store_explicit(&o->dependants, 0, memory_order_relaxed);
+        atomic_store_explicit(&o->owner, task, memory_order_relaxed);
+        atomic_store_explicit(&o->next, 0, memory_order_relaxed);
+        pr_set_state(o, PR_OBJECT_PENDING | stream);
+        pr_crash_point();
+        pr_hold(s, slot);
+        if (previous) {
+            atomic_store_explicit(&s->objects[previous].next, slot, memory_order_relaxed);
+        } else {
+            t->first_return = slot;
+        }
+        previous = slot;
+        returns[i] = pr_handle(atomic_load_explicit(&o->state, memory_order_relaxed), slot);
+    }
+}
+
+static void fill(PrSession *s, PrTask *t, const PrCall *call) {
+    PrDependency *d = dependencies(s, t);
+    t->function = call->function;
+    t->shape = (uint16_t)call->shape;
+    t->n_returns = (uint16_t)call->n_returns;
+    t->flags = call->flags;
+    t->retries_left = call->retries;
+    t->attempt = 0;
+    t->parent = call->parent;
+    t->arguments = call->arguments;
+    t->arguments_size = (uint16_t)call->arguments_size;
+    if (call->arguments_size)
+        memcpy(t->inline_arguments, call->inline_arguments, call->arguments_size);
+    for (uint32_t k = 0; k < t->n_dependencies; k++) {
+        PrObject *o = &s->objects[call->dependencies[k]];
+        d[k].object = pr_handle(atomic_load(&o->state), call->dependencies[k]);
+        atomic_fetch_add(&o->refs, 1);
+    }
+    if (call->arguments) atomic_fetch_add(&s->objects[pr_slot(call->arguments)].refs, 1);
+    atomic_store_explicit(&t->worker, 0, memory_order_relaxed);
+    atomic_store_explicit(&t->next, 0, memory_order_relaxed);
+    t->sequence = atomic_fetch_add_explicit(&s->control->sequence, 1, memory_order_relaxed);
+}
+
+/* Room for the dependencies, while the slot is still only ours. */
+static int make_dependencies(PrSession *s, PrTask *t, uint32_t n) {
+    t->dependencies = 0;
+    t->n_dependencies = n;
+    if (n <= PR_INLINE_DEPENDENCIES) return 0;
+    return pr_block_new(s, n * sizeof(PrDependency), &t->dependencies);
+}
+
+/* 1 if nothing is missing. */
+static int wait_for_dependencies(PrSession *s, PrTask *t, uint32_t task) {
+    PrDependency *d = dependencies(s, t);
+    uint32_t sealed = 1; /* one that holds it back until all edges are made */
+    atomic_store(&t->missing, t->n_dependencies + 1);
+    pr_set_task_state(t, PR_TASK_WAITING);
+    pr_crash_point();
+    for (uint32_t k = 0; k < t->n_dependencies; k++) {
+        uint64_t edge = (uint64_t)task << 32 | (k + 1);
+        sealed += !link_edge(&s->objects[pr_slot(d[k].object)], &d[k], edge);
+    }
+    if (atomic_fetch_sub(&t->missing, sealed) != sealed) return 0;
+    make_ready(t);
+    return 1;
+}
+
+int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
+    pr_enter(s);
+    if (pr_fill_objects(s, call->n_returns) || pr_fill_tasks(s)) {
+        pr_leave(s);
+        return PR_FULL;
+    }
+    uint32_t task = s->self->tasks[--s->self->n_tasks];
+    PrTask *t = &s->tasks[task];
+    int status = make_dependencies(s, t, call->n_dependencies);
+    if (status) {
+        recycle(s, task);
+        pr_leave(s);
+        return status;
+    }
+    /* From here to the queue's lock there is no waiting, hence no recovery but of our own death. */
+    uint64_t epoch = pr_epoch(s);
+    fill(s, t, call);
+    make_returns(s, t, task, returns);
+    if (t->n_dependencies == 0) {
+        pr_set_task_state(t, PR_TASK_READY);
+        pr_crash_point();
+        pr_queue_tasks(s, t->shape, task, task, 1, epoch);
+    } else if (wait_for_dependencies(s, t, task)) {
+        pr_queue_tasks(s, t->shape, task, task, 1, epoch);
+    }
+    pr_leave(s);
+    return 0;
+}
+
+/* -- the end ----------------------------------------------------------------------------------- */
+
+void pr_bury_task(PrSession *s, uint32_t task) {
+    PrTask *t = &s->tasks[task];
+    const PrDependency *d = pr_dependencies(s, t);
+    uint32_t slot = t->first_return, n_returns = t->n_returns;
+    atomic_store_explicit(&t->worker, s->index, memory_order_relaxed);
+    pr_set_task_state(t, PR_TASK_DYING);
+    pr_crash_point();
+    for (uint32_t k = 0; k < t->n_dependencies; k++) pr_unref(s, pr_slot(d[k].object));
+    if (t->arguments) pr_unref(s, pr_slot(t->arguments));
+    for (uint32_t i = 0; i < n_returns; i++) {
+        uint32_t next = atomic_load_explicit(&s->objects[slot].next, memory_order_relaxed);
+        pr_unref(s, slot);
+        slot = next;
+    }
+    pr_bury(s);
+    pr_block_free(s, &t->dependencies);
+    recycle(s, task);
+}
+
+void pr_finish(PrSession *s, uint32_t task) {
+    pr_enter(s);
+    atomic_store_explicit(&s->self->running, 0, memory_order_relaxed);
+    pr_bury_task(s, task);
+    pr_leave(s);
+}
+
+int pr_retry(PrSession *s, uint32_t task) {
+    PrTask *t = &s->tasks[task];
+    if (t->retries_left == 0) return 0;
+    pr_enter(s);
+    uint64_t epoch = pr_epoch(s);
+    if (t->retries_left > 0) t->retries_left--;
+    t->attempt++;
+    atomic_store_explicit(&t->next, 0, memory_order_relaxed);
+    atomic_store_explicit(&s->self->running, 0, memory_order_relaxed);
+    pr_set_task_state(t, PR_TASK_READY);
+    pr_crash_point();
+    pr_queue_tasks(s, t->shape, task, task, 1, epoch);
+    pr_leave(s);
+    atomic_fetch_add(&s->control->retries, 1);
+    return 1;
+}
+
+static void fail_returns(PrSession *s, uint32_t task, int code, const char *text) {
+    PrTask *t = &s->tasks[task];
+    uint32_t slot = t->first_return;
+    for (uint32_t i = 0; i < t->n_returns; i++) {
+        PrObject *o = &s->objects[slot];
+        uint32_t next = atomic_load_explicit(&o->next, memory_order_relaxed);
+        if (pr_state(atomic_load(&o->state)) == PR_OBJECT_PENDING) pr_fail(s, slot, code, text);
+        slot = next;
+    }
+}
+
+void pr_fail_task(PrSession *s, uint32_t task, int code, const char *text) {
+    fail_returns(s, task, code, text);
+    pr_finish(s, task);
+}
+
+uint32_t pr_failed_dependency(const PrSession *s, uint32_t task) {
+    const PrTask *t = &s->tasks[task];
+    const PrDependency *d = pr_dependencies(s, t);
+    for (uint32_t k = 0; k < t->n_dependencies; k++) {
+        uint32_t slot = pr_slot(d[k].object);
+        if (pr_state(atomic_load(&s->objects[slot].state)) == PR_OBJECT_FAILED) return slot;
+    }
+    return 0;
+}
+
+/* One result fails with the bytes of another's failure. */
+static void fail_like(PrSession *s, uint32_t slot, PrObject *failed) {
+    uint8_t *data;
+    uint64_t code = atomic_load(&failed->state) & PR_CODE;
+    if (pr_room(s, slot, failed->size, failed->n_refs, &data)) {
+        pr_fail(s, slot, PR_STORE_FULL, "no room for the exception of a dependency");
+        return;
+    }
+    memcpy(data, pr_message_of(s, failed), failed->size);
+    if (failed->n_refs)
+        memcpy(data + ((failed->size + 7) & ~7ull), pr_refs_in(s, failed), 8ull * failed->n_refs);
+    pr_enter(s);
+    pr_make_ready(s, slot, PR_OBJECT_FAILED | code);
+    pr_leave(s);
+}
+
+void pr_fail_task_like(PrSession *s, uint32_t task, uint32_t failed) {
+    PrTask *t = &s->tasks[task];
+    uint32_t slot = t->first_return;
+    for (uint32_t i = 0; i < t->n_returns; i++) {
+        uint32_t next = atomic_load_explicit(&s->objects[slot].next, memory_order_relaxed);
+        if (pr_state(atomic_load(&s->objects[slot].state)) == PR_OBJECT_PENDING)
+            fail_like(s, slot, &s->objects[failed]);
+        slot = next;
+    }
+    pr_finish(s, task);
+}
+
+/* -- cancellation ------------------------------------------------------------------------------ */
+
+/* The task's results fail. Who comes second, this or the one that pops it, buries it. */
+static void cancel_queued(PrSession *s, uint32_t task) {
+    PrTask *t = &s->tasks[task];
+    fail_returns(s, task, PR_TASK_WAS_CANCELLED, "");
+    pr_enter(s);
+    if (atomic_fetch_or(&t->state, PR_CANCEL) & PR_POPPED) pr_bury_task(s, task);
+    pr_leave(s);
+}
+
+int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker) {
+    PrObject *o = &s->objects[pr_slot(object)];
+    for (;;) {
+        uint32_t task = atomic_load(&o->owner);
+        PrTask *t = &s->tasks[task];
+        uint64_t word = atomic_load(&t->state);
+        /* Still pending: then the task is the object's, and the word is of its generation. */
+        if (pr_state(atomic_load(&o->state)) != PR_OBJECT_PENDING) return 2;
+        int state = pr_state(word);
+        if (state == PR_TASK_RUNNING) {
+            *worker = atomic_load(&t->worker);
+            if (atomic_compare_exchange_strong(&t->state, &word, word | PR_CANCEL)) return 1;
+        } else if (state == PR_TASK_WAITING || state == PR_TASK_READY) {
+            uint64_t cancelled = (word & ~(uint64_t)UINT32_MAX) | PR_TASK_CANCELLED;
+            int done;
+            pr_enter(s);
+            if ((done = atomic_compare_exchange_strong(&t->state, &word, cancelled)))
+                atomic_store(&t->worker, s->index);
+            pr_leave(s);
+            if (done) {
+                cancel_queued(s, task);
+                return 0;
+            }
+        } else {
+            return 2;
+        }
+    }
+}
+
+void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle), void *with) {
+    uint32_t used = atomic_load(&s->control->tasks.used);
+    for (uint32_t i = 1; i < used; i++) {
+        PrTask *t = &s->tasks[i];
+        int state = pr_state(atomic_load(&t->state));
+        if (state < PR_TASK_WAITING || state > PR_TASK_RUNNING || t->parent != parent) continue;
+        if (!t->n_returns) continue;
+        uint32_t slot = t->first_return;
+        each(with, pr_handle(atomic_load(&s->objects[slot].state), slot));
+    }
+}

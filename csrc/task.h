@@ -1,0 +1,94 @@
+/* Tasks: submission, dependencies, running, results; see session.h.
+ *
+ *     FREE -> CACHED -> WAITING -> READY -> RUNNING -> DYING -> CACHED -> FREE
+ *                                        -> CANCELLED -> CACHED
+ *
+ * A task holds its dependencies, its arguments' object and its returns. RUNNING goes back to READY
+ * when it is tried again.
+ */
+#ifndef PYRAY_TASK_H
+#define PYRAY_TASK_H
+
+#include "session.h"
+
+typedef struct {
+    uint32_t function; /* object slot */
+    uint32_t shape;
+    uint32_t n_returns; /* objects */
+    uint32_t flags;
+    int32_t retries;              /* < 0: no limit */
+    const uint32_t *dependencies; /* slots that this process holds */
+    uint32_t n_dependencies;
+    PrHandle arguments; /* an object that this process holds, or 0 with: */
+    const void *inline_arguments;
+    uint32_t arguments_size; /* at most PR_INLINE_ARGUMENTS */
+    PrHandle parent;
+} PrCall;
+
+/* Queues a task. returns[] gets the n_returns handles of its results, held by this process. 0 or
+ * PR_FULL. */
+int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns);
+
+/* The next task for this worker, RUNNING; waits at most until `deadline`. 0, PR_TIMEOUT,
+ * PR_INTERRUPTED, PR_ENDED: the worker shall leave. */
+int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline);
+/* A task that waits in this worker's own queue; 0 if none. Never waits. */
+uint32_t pr_next_queued(PrSession *s);
+/* The results are sealed, or there is nothing to seal: the task is over. */
+void pr_finish(PrSession *s, uint32_t task);
+/* The task shall run again: 1, or 0 if it has no retries left. */
+int pr_retry(PrSession *s, uint32_t task);
+/* All results that are not sealed yet fail, and the task is over. */
+void pr_fail_task(PrSession *s, uint32_t task, int code, const char *text);
+/* All results that are not sealed yet fail as that object did, and the task is over. */
+void pr_fail_task_like(PrSession *s, uint32_t task, uint32_t failed);
+/* The first dependency that FAILED, or 0. */
+uint32_t pr_failed_dependency(const PrSession *s, uint32_t task);
+
+/* Asks the task that is to make the object to stop. 0: it will not run; 1: it runs, by the process
+ * *worker; 2: it is over, or was no task's. */
+int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker);
+/* Children of a task that are not over: calls `each` with the first return's handle. */
+void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle), void *with);
+
+/* -- for object.c, schedule.c and recover.c ---------------------------------------------------- */
+
+const PrDependency *pr_dependencies(const PrSession *s, const PrTask *t);
+int pr_fill_tasks(PrSession *s);
+void pr_flush_tasks(PrSession *s, uint32_t keep);
+void pr_set_task_state(PrTask *t, uint64_t state);
+/* The edges of an object that is sealed by now; tasks that miss nothing more go to their queues,
+ * unless there was a rebuild after `epoch`. */
+void pr_resolve_edges(PrSession *s, uint64_t edges, uint64_t epoch);
+/* What a task holds is given back, and its slot. It is DYING or CANCELLED. Inside. */
+void pr_bury_task(PrSession *s, uint32_t task);
+
+/* -- schedule.c -------------------------------------------------------------------------------- */
+
+/* Resource kinds and shapes are registered once. Amounts are in 1 / PR_UNIT. >= 0, or PR_LIMIT. */
+int pr_resource(PrSession *s, const char *name, int64_t total);
+int pr_shape(PrSession *s, const PrNeed *needs, uint32_t n, uint32_t env);
+/* Tasks linked by `next`, all READY and of one shape, go to its queue, and workers are told. */
+void pr_queue_tasks(PrSession *s, uint32_t shape, uint32_t head, uint32_t tail, uint32_t n,
+                    uint64_t epoch);
+/* A worker waits for objects: its CPU, and the tasks in its own queue, are for others; and back. */
+void pr_block(PrSession *s);
+void pr_unblock(PrSession *s);
+/* Gives back the resources a worker holds, and the tasks in its own queue. */
+void pr_worker_rest(PrSession *s);
+/* Whether a shape's needs are free now; 1 if it could ever be with `ever`. */
+int pr_fits(const PrSession *s, const PrShape *shape, int ever);
+/* A worker is woken, or the node told, if that shape's tasks can run. */
+void pr_kick(PrSession *s, uint32_t shape);
+/* Environments and numbers of workers to be started now, at most `room`; for the node. */
+uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room);
+
+/* -- recover.c --------------------------------------------------------------------------------- */
+
+/* The process in that slot is dead: stops the world and makes all caches anew; its tasks are tried
+ * again or fail with `text`. Also finds others that died meanwhile. */
+void pr_recover(PrSession *s, uint32_t process, int code, const char *text);
+/* Slots of processes that are dead and not recovered; for sessions without a node. */
+uint32_t pr_find_dead(PrSession *s);
+
+#endif

@@ -1,0 +1,179 @@
+/* Waiting for objects, and streams of them; see object.h.
+ *
+ * A waiter sets the object's bit in its own watch bitmap, then PR_WATCHED in the object's state,
+ * and sleeps if that state was not sealed; who seals exchanges the state, and if it was WATCHED
+ * looks at the bitmaps of processes that wait. Either the waiter sees the sealed state or the
+ * sealer the bit. Clearing a bit is what entitles to count it off `missing`, so each is counted
+ * once; a bit left over from an earlier wait costs a needless look. `missing` only says when waking
+ * is worth it: a waiter always looks at the states themselves.
+ */
+#include "futex.h"
+#include "object.h"
+
+/* How many are ready, up to `needed`; with any_failure, a FAILED one makes it `needed`. */
+static size_t count_ready(PrSession *s, const uint32_t *slots, size_t n, size_t needed,
+                          int any_failure) {
+    size_t ready = 0;
+    for (size_t i = 0; i < n && ready < needed; i++) {
+        uint64_t word = atomic_load_explicit(&s->objects[slots[i]].state, memory_order_acquire);
+        if (!pr_is_ready(word)) continue;
+        if (any_failure && pr_state(word) == PR_OBJECT_FAILED) return needed;
+        ready++;
+    }
+    return ready;
+}
+
+/* Returns the object's state afterwards. */
+static uint64_t watch(PrSession *s, uint32_t slot) {
+    uint64_t bit = (uint64_t)1 << (slot & 63);
+    atomic_fetch_or(&s->watch[slot >> 6], bit);
+    uint64_t word = atomic_fetch_or(&s->objects[slot].state, PR_WATCHED);
+    if (pr_is_ready(word) && atomic_fetch_and(&s->watch[slot >> 6], ~bit) & bit)
+        atomic_fetch_sub(&s->self->missing, 1);
+    return word;
+}
+
+static void watch_all(PrSession *s, const uint32_t *slots, size_t n, size_t needed) {
+    PrProcess *self = s->self;
+    int32_t missing = needed > INT32_MAX ? INT32_MAX : (int32_t)needed;
+    /* One count serves all threads of a process: when several wait, each event wakes them. */
+    atomic_store(&self->missing, atomic_load(&self->waiting) > 1 ? 0 : missing);
+    if (atomic_load(&self->waiting) > 1) atomic_store(&self->missing, 0);
+    int32_t ready = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t word = atomic_load_explicit(&s->objects[slots[i]].state, memory_order_acquire);
+        if (pr_is_ready(word)) {
+            ready++;
+        } else {
+            watch(s, slots[i]);
+        }
+    }
+    atomic_fetch_sub(&self->missing, ready);
+}
+
+int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
+            int any_failure, int may_spin) {
+    size_t ready = count_ready(s, slots, n, needed, any_failure);
+    int status = 0;
+    if (ready >= needed) return 0;
+    atomic_fetch_add(&s->self->waiting, 1);
+    for (;;) {
+        int64_t left = deadline < 0 ? -1 : deadline - pr_now();
+        uint32_t seen = atomic_load(&s->self->event);
+        if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
+        if (status) break;
+        watch_all(s, slots, n, needed);
+        ready = count_ready(s, slots, n, needed, any_failure);
+        if (ready >= needed) break;
+        status = pr_sleep(s, seen, left, may_spin);
+        ready = count_ready(s, slots, n, needed, any_failure);
+        if (ready >= needed) break;
+        /* Notified of something else: the caller may know of what. */
+        if (!status && atomic_load(&s->control->ended)) status = PR_ENDED;
+    }
+    atomic_fetch_sub(&s->self->waiting, 1);
+    return ready >= needed ? 0 : status;
+}
+
+/* -- streams ----------------------------------------------------------------------------------- */
+
+static PrStream *stream_of(const PrSession *s, uint32_t slot) {
+    return (PrStream *)(void *)s->objects[slot].bytes;
+}
+
+int pr_stream_put(PrSession *s, uint32_t stream, PrHandle item) {
+    PrStream *st = stream_of(s, stream);
+    uint32_t slot = pr_slot(item);
+    int status = 0;
+    pr_enter(s);
+    pr_lock(s, &s->control->stream_lock);
+    if (st->closed) {
+        status = PR_ENDED;
+    } else {
+        atomic_store(&s->objects[slot].next, 0);
+        atomic_fetch_add(&s->objects[slot].refs, 1);
+        pr_crash_point();
+        if (st->first) {
+            atomic_store(&s->objects[st->last].next, slot);
+        } else {
+            st->first = slot;
+        }
+        pr_crash_point();
+        st->last = slot;
+        st->produced++;
+    }
+    pr_unlock(&s->control->stream_lock);
+    if (!status && atomic_load(&s->objects[stream].state) & PR_WATCHED)
+        pr_wake_watchers(s, stream, 1);
+    pr_leave(s);
+    return status;
+}
+
+PrHandle pr_stream_take(PrSession *s, uint32_t stream) {
+    PrStream *st = stream_of(s, stream);
+    PrHandle item = 0;
+    uint32_t producer = 0;
+    pr_enter(s);
+    pr_lock(s, &s->control->stream_lock);
+    uint32_t slot = st->first;
+    if (slot) {
+        pr_hold(s, slot);
+        st->first = atomic_load(&s->objects[slot].next);
+        pr_crash_point();
+        st->taken++;
+        pr_unref(s, slot); /* which we hold */
+        item = pr_handle(atomic_load(&s->objects[slot].state), slot);
+        producer = atomic_load(&s->objects[stream].owner);
+    }
+    pr_unlock(&s->control->stream_lock);
+    /* Back-pressure: the producer may wait for room. */
+    if (producer && !pr_is_ready(atomic_load(&s->objects[stream].state))) {
+        uint32_t worker = atomic_load(&s->tasks[producer].worker);
+        if (worker && worker < s->control->max_processes) pr_notify(s, &s->processes[worker]);
+    }
+    pr_leave(s);
+    return item;
+}
+
+uint32_t pr_stream_length(const PrSession *s, uint32_t stream) {
+    const PrStream *st = stream_of(s, stream);
+    return st->produced - st->taken;
+}
+
+int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int may_spin) {
+    int status = 0;
+    atomic_fetch_add(&s->self->waiting, 1);
+    for (;;) {
+        uint32_t seen = atomic_load(&s->self->event);
+        int64_t left = deadline < 0 ? -1 : deadline - pr_now();
+        atomic_store(&s->self->missing, 0);
+        uint64_t word = watch(s, stream);
+        if (pr_is_ready(word) || pr_stream_length(s, stream)) break;
+        if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
+        if (status) break;
+        status = pr_sleep(s, seen, left, may_spin);
+        if (!status && atomic_load(&s->control->ended)) status = PR_ENDED;
+    }
+    atomic_fetch_sub(&s->self->waiting, 1);
+    return status;
+}
+
+void pr_stream_close(PrSession *s, uint32_t stream) {
+    PrStream *st = stream_of(s, stream);
+    PrHandle item;
+    pr_enter(s);
+    pr_lock(s, &s->control->stream_lock);
+    st->closed = 1;
+    pr_unlock(&s->control->stream_lock);
+    pr_leave(s);
+    while ((item = pr_stream_take(s, stream))) pr_release(s, pr_slot(item));
+}
+
+void pr_drop_stream(PrSession *s, PrObject *o) {
+    PrStream *st = (PrStream *)(void *)o->bytes;
+    while (st->first) {
+        uint32_t slot = st->first;
+        st->first = atomic_load(&s->objects[slot].next);
+        pr_unref(s, slot);
+    }
+}
