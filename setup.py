@@ -85,7 +85,8 @@ def uses_numpy(pyx: Path) -> bool:
 
 def extension(pyx: Path) -> Extension:
     """The extension module of one .pyx file."""
-    include_dirs = ["csrc", str(pyx.parent)]
+    # Modules cimport from those of the serializer.
+    include_dirs = ["csrc", str(pyx.parent), "pyray/serialization"]
     macros = []
     if uses_numpy(pyx):
         import numpy

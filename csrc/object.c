@@ -20,7 +20,8 @@ void pr_set_state(PrObject *o, uint64_t state) {
 int pr_fill_objects(PrSession *s, uint32_t n) {
     PrTable *t = &s->control->objects;
     PrProcess *self = s->self;
-    if (self->n_objects >= n) return 0;
+    uint32_t first = self->n_objects;
+    if (first >= n) return 0;
     pr_lock(s, &t->lock);
     while (self->n_objects < PR_MAGAZINE / 2 || self->n_objects < n) {
         uint32_t slot = t->head;
@@ -38,6 +39,13 @@ int pr_fill_objects(PrSession *s, uint32_t n) {
         self->objects[self->n_objects++] = slot;
     }
     pr_unlock(&t->lock);
+    /* Taken from the end: in ascending order, so that neighbours in time are neighbours in memory.
+     */
+    for (uint32_t i = first, k = self->n_objects; i + 1 < k; i++) {
+        uint32_t slot = self->objects[i];
+        self->objects[i] = self->objects[--k];
+        self->objects[k] = slot;
+    }
     return self->n_objects >= n ? 0 : PR_FULL;
 }
 

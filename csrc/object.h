@@ -95,11 +95,16 @@ void pr_bury(PrSession *s);
 
 /* -- waiting ----------------------------------------------------------------------------------- */
 
+enum {
+    PR_SPIN = 1, /* a while, before the first sleep */
+    PR_ONCE = 2  /* return when this process was notified of anything */
+};
+
 /* Waits until `needed` of n objects that this process holds are ready, or with `any_failure` one of
  * them is FAILED, until `deadline` (pr_now; < 0: no limit). Any number of threads may.
- * 0, PR_TIMEOUT, PR_INTERRUPTED; also PR_INTERRUPTED when the process was notified of something. */
+ * 0, PR_TIMEOUT, PR_INTERRUPTED (by a signal; with PR_ONCE by a notice), PR_ENDED. */
 int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
-            int any_failure, int may_spin);
+            int any_failure, int how);
 
 /* -- names ------------------------------------------------------------------------------------- */
 
@@ -122,7 +127,7 @@ PrHandle pr_stream_take(PrSession *s, uint32_t stream);
 /* Items produced and not taken. */
 uint32_t pr_stream_length(const PrSession *s, uint32_t stream);
 /* Waits until there is an item, or the stream has ended; as pr_wait. */
-int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int may_spin);
+int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int how);
 void pr_stream_close(PrSession *s, uint32_t stream);
 
 /* -- for task.c and recover.c ------------------------------------------------------------------ */

@@ -42,7 +42,7 @@ enum {
     PR_UNIT = 10000, /* a resource of 1.0 */
     PR_NAME_SIZE = 32,
     PR_INLINE_OBJECT = 80,
-    PR_INLINE_ARGUMENTS = 120,
+    PR_INLINE_ARGUMENTS = 128,
     PR_INLINE_DEPENDENCIES = 2
 };
 
@@ -138,6 +138,7 @@ typedef struct {
     int32_t retries_left;  /* < 0: no limit */
     uint32_t attempt;
     uint32_t flags;
+    uint32_t label; /* slot of the object that says its name and limits */
     uint16_t arguments_size, reserved;
     PrDependency inline_dependencies[PR_INLINE_DEPENDENCIES];
     uint8_t inline_arguments[PR_INLINE_ARGUMENTS];

@@ -158,6 +158,7 @@ static void make_returns(PrSession *s, PrTask *t, uint32_t task, PrHandle *retur
 static void fill(PrSession *s, PrTask *t, const PrCall *call) {
     PrDependency *d = dependencies(s, t);
     t->function = call->function;
+    t->label = call->label;
     t->shape = (uint16_t)call->shape;
     t->n_returns = (uint16_t)call->n_returns;
     t->flags = call->flags;
@@ -291,6 +292,10 @@ static void fail_returns(PrSession *s, uint32_t task, int code, const char *text
 void pr_fail_task(PrSession *s, uint32_t task, int code, const char *text) {
     fail_returns(s, task, code, text);
     pr_finish(s, task);
+}
+
+uint32_t pr_dependency(const PrSession *s, const PrTask *t, uint32_t k) {
+    return pr_slot(pr_dependencies(s, t)[k].object);
 }
 
 uint32_t pr_failed_dependency(const PrSession *s, uint32_t task) {

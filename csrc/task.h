@@ -12,7 +12,8 @@
 #include "session.h"
 
 typedef struct {
-    uint32_t function; /* object slot */
+    uint32_t function; /* object slots */
+    uint32_t label;
     uint32_t shape;
     uint32_t n_returns; /* objects */
     uint32_t flags;
@@ -42,6 +43,8 @@ int pr_retry(PrSession *s, uint32_t task);
 void pr_fail_task(PrSession *s, uint32_t task, int code, const char *text);
 /* All results that are not sealed yet fail as that object did, and the task is over. */
 void pr_fail_task_like(PrSession *s, uint32_t task, uint32_t failed);
+/* Slot of the task's k-th dependency. */
+uint32_t pr_dependency(const PrSession *s, const PrTask *t, uint32_t k);
 /* The first dependency that FAILED, or 0. */
 uint32_t pr_failed_dependency(const PrSession *s, uint32_t task);
 

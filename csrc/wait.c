@@ -52,7 +52,7 @@ static void watch_all(PrSession *s, const uint32_t *slots, size_t n, size_t need
 }
 
 int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
-            int any_failure, int may_spin) {
+            int any_failure, int how) {
     size_t ready = count_ready(s, slots, n, needed, any_failure);
     int status = 0;
     if (ready >= needed) return 0;
@@ -65,10 +65,10 @@ int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_
         watch_all(s, slots, n, needed);
         ready = count_ready(s, slots, n, needed, any_failure);
         if (ready >= needed) break;
-        status = pr_sleep(s, seen, left, may_spin);
+        status = pr_sleep(s, seen, left, how & PR_SPIN);
         ready = count_ready(s, slots, n, needed, any_failure);
         if (ready >= needed) break;
-        /* Notified of something else: the caller may know of what. */
+        if (!status && how & PR_ONCE) status = PR_INTERRUPTED;
         if (!status && atomic_load(&s->control->ended)) status = PR_ENDED;
     }
     atomic_fetch_sub(&s->self->waiting, 1);
@@ -140,7 +140,7 @@ uint32_t pr_stream_length(const PrSession *s, uint32_t stream) {
     return st->produced - st->taken;
 }
 
-int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int may_spin) {
+int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int how) {
     int status = 0;
     atomic_fetch_add(&s->self->waiting, 1);
     for (;;) {
@@ -151,7 +151,7 @@ int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int may_spin
         if (pr_is_ready(word) || pr_stream_length(s, stream)) break;
         if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
         if (status) break;
-        status = pr_sleep(s, seen, left, may_spin);
+        status = pr_sleep(s, seen, left, how & PR_SPIN);
         if (!status && atomic_load(&s->control->ended)) status = PR_ENDED;
     }
     atomic_fetch_sub(&s->self->waiting, 1);

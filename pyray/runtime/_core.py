@@ -1,0 +1,35 @@
+"""What the compiled modules of the runtime offer to its Python ones."""
+
+from pyray.runtime._object import (
+    ObjectRef,
+    get,
+    get_session,
+    put,
+    ready,
+    set_session,
+    wait,
+    wait_for_news,
+)
+from pyray.runtime._task import Call, ObjectRefGenerator, Submitter, cancel
+from pyray.runtime._worker import cancel_requested, current_task, run_worker, task_errors
+from pyray.store._session import Session
+
+__all__ = [
+    "Call",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "Session",
+    "Submitter",
+    "cancel",
+    "cancel_requested",
+    "current_task",
+    "get",
+    "get_session",
+    "put",
+    "ready",
+    "run_worker",
+    "set_session",
+    "task_errors",
+    "wait",
+    "wait_for_news",
+]

@@ -1,0 +1,581 @@
+"""Object references, and putting, getting and waiting for objects.
+
+A reference counts in this process only (csrc/object.h); what the counting costs is paid by the
+first and the last one to an object. May import `exceptions` and `futures` when they are needed,
+and the serializer.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.ref cimport Py_INCREF, PyObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from pyray.serialization._decoder cimport Buffer, decode, scalar
+from pyray.serialization._encoder cimport Encoder, acquire, release, write_message
+from pyray.serialization.message cimport scalar_message
+from pyray.store._session cimport *
+from pyray.store._session cimport pin as pin_object
+
+from pyray.store._session import SessionEnded
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident()
+    bytes PyBytes_FromStringAndSize(const char *data, Py_ssize_t size)
+
+cdef enum:
+    COLUMNS = 0x1F
+    MOST_NESTED = 64
+    ON_STACK = 64
+    SLICE = 100000000  # ns; how late a signal that comes just before a wait is seen, at most
+
+cdef Session current = None
+cdef uint32_t serial = 0  # of `current`
+cdef bint in_task = False  # this process is a worker, and runs a task
+
+
+# -- the session of this process -----------------------------------------------------------------
+
+def get_session():
+    """The session of this process, or None."""
+    return current
+
+
+def set_session(session):
+    """Make a session that of this process; references of an earlier one are stale from then on."""
+    global current, serial
+    current = session
+    serial += 1
+
+
+cdef Session session_now():
+    return current
+
+
+cdef uint32_t serial_now() noexcept:
+    return serial
+
+
+cdef void set_in_task(bint value) noexcept:
+    global in_task
+    in_task = value
+
+
+cdef object ended(str text):
+    from pyray.runtime.exceptions import RaySystemError
+    return RaySystemError(text)
+
+
+cdef Session open_session():
+    if current is None:
+        raise ended("no session has been started yet: call init() first")
+    if current.closed or current.dead:
+        try:
+            current.check()
+        except SessionEnded as error:
+            raise ended(f"{error}: call shutdown(), then init() for a new one") from None
+    return current
+
+
+# -- references ----------------------------------------------------------------------------------
+
+@cython.final
+@cython.no_gc
+cdef class ObjectRef:
+    """A reference to an object that is, or will be, in the store.
+
+    It comes from `put`, from a remote call, or out of a message. `get` gives the value, `await` too.
+    """
+
+    def __init__(self, *args):
+        raise TypeError("references come from put() and remote calls")
+
+    def __dealloc__(self):
+        if self.session == serial and self.handle and current is not None:
+            if not current.closed and not current.dead:
+                pr_release(&current.s, pr_slot(self.handle))
+
+    @staticmethod
+    def nil():
+        """The reference to nothing."""
+        return new_ref(0)
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        return cls
+
+    def is_nil(self):
+        return self.handle == 0
+
+    def binary(self):
+        """16 bytes, unique in the session's life."""
+        return self.handle.to_bytes(8, "big").rjust(16, b"\0")
+
+    def hex(self):
+        """The same as 32 hexadecimal digits."""
+        return f"{self.handle:032x}"
+
+    def task_id(self):
+        """The id of the task that makes it, as bytes; zeros for what was put."""
+        return self.binary()
+
+    def job_id(self):
+        return b"\1\0\0\0"
+
+    def __eq__(self, other):
+        return type(other) is ObjectRef and (
+            self.handle == (<ObjectRef> other).handle and
+            self.session == (<ObjectRef> other).session)
+
+    def __hash__(self):
+        return <Py_hash_t> (self.handle * 0x9E3779B97F4A7C15ULL >> 3)
+
+    def __repr__(self):
+        return f"ObjectRef({self.hex()})"
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        cdef list refs
+        if self.session != serial and self.handle:
+            raise ended("this reference is of a session that has ended")
+        refs = collecting()
+        if refs is not None:
+            refs.append(self)
+        elif self.handle and current is not None:
+            # Nobody knows where these bytes go: the object stays until this process ends.
+            pr_hold(&current.s, pr_slot(self.handle))
+        return revive, (self.handle,)
+
+    def future(self):
+        """A concurrent.futures.Future of the value."""
+        from pyray.runtime.futures import future_of
+        return future_of(self)
+
+    def as_future(self):
+        """An asyncio.Future of the value, in the running loop."""
+        import asyncio
+        return asyncio.wrap_future(self.future())
+
+    def __await__(self):
+        return self.as_future().__await__()
+
+
+cdef ObjectRef new_ref(PrHandle handle):
+    """Takes over one reference that this process has to the object."""
+    cdef ObjectRef ref = ObjectRef.__new__(ObjectRef)
+    ref.handle = handle
+    ref.session = serial
+    return ref
+
+
+def revive(uint64_t handle):
+    """The reference that a message holds."""
+    cdef Session session = open_session()
+    cdef PrSession *s = &session.s
+    if not handle:
+        return new_ref(0)
+    if (pr_slot(handle) >= s.control.objects.used
+            or pr_handle(s.objects[pr_slot(handle)].state, pr_slot(handle)) != handle):
+        from pyray.runtime.exceptions import from_code
+        raise from_code(3, "it was freed, or is of another session", f"{handle:032x}")
+    pr_hold(s, pr_slot(handle))
+    return new_ref(handle)
+
+
+cdef uint32_t slot_of(object ref) except 0:
+    """The slot of a reference of this session."""
+    if type(ref) is not ObjectRef:
+        raise TypeError(
+            f"an ObjectRef is needed, not {type(ref).__name__}: what remote() and put() return")
+    if (<ObjectRef> ref).session != serial:
+        raise ended("this reference is of a session that has ended")
+    if not (<ObjectRef> ref).handle:
+        raise ValueError("this is the reference to nothing (ObjectRef.nil())")
+    return pr_slot((<ObjectRef> ref).handle)
+
+
+# -- references inside of what is being encoded --------------------------------------------------
+
+# Encoding may run user code, which may encode in turn, or let other threads do so.
+cdef struct Collector:
+    unsigned long thread
+    PyObject *refs
+
+cdef Collector collectors[MOST_NESTED]
+cdef list collected = []  # keeps the lists alive, in the same order
+cdef int n_collectors = 0
+
+
+cdef int begin_collecting() except -1:
+    global n_collectors
+    if n_collectors == MOST_NESTED:
+        raise RecursionError("too many objects are being encoded inside of each other")
+    collectors[n_collectors].thread = PyThread_get_thread_ident()
+    collectors[n_collectors].refs = NULL
+    collected.append(None)
+    n_collectors += 1
+    return 0
+
+
+cdef int find_collector():
+    cdef unsigned long me = PyThread_get_thread_ident()
+    cdef int i = n_collectors - 1
+    while i >= 0 and collectors[i].thread != me:
+        i -= 1
+    return i
+
+
+cdef object collecting():
+    cdef int i = find_collector()
+    if i < 0:
+        return None
+    if collected[i] is None:
+        collected[i] = []
+    return collected[i]
+
+
+cdef object end_collecting():
+    """The references that were met since the last begin_collecting() of this thread, or None."""
+    global n_collectors
+    cdef int i = find_collector(), k
+    refs = collected.pop(i)
+    n_collectors -= 1
+    for k in range(i, n_collectors):
+        collectors[k] = collectors[k + 1]
+    return refs
+
+
+# -- encoding ------------------------------------------------------------------------------------
+
+cdef int room(Session session, uint32_t slot, uint64_t size, uint32_t n_refs, PrHandle *handle,
+              uint8_t **out) except -1:
+    """Where to write: a new object, or with `slot` the value of a pending one."""
+    cdef int status
+    if slot:
+        status = pr_room(&session.s, slot, size, n_refs, out)
+    else:
+        status = pr_create(&session.s, size, n_refs, handle, out)
+    if status:
+        raise full(session, size)
+    return 0
+
+
+cdef object full(Session session, uint64_t size):
+    from pyray.runtime.exceptions import ObjectStoreFullError
+    stats = session.stats()
+    return ObjectStoreFullError(
+        f"there is no room for an object of {size} bytes: {stats['used']} of {stats['capacity']} "
+        "bytes are used. Drop references, or give init() a larger object_store_memory")
+
+
+cdef int seal(Session session, uint32_t slot, PrHandle handle, bint failed) except -1:
+    if slot:
+        pr_enter(&session.s)
+        pr_make_ready(&session.s, slot, PR_OBJECT_FAILED if failed else PR_OBJECT_SEALED)
+        pr_leave(&session.s)
+    else:
+        pr_seal(&session.s, handle, failed)
+    return 0
+
+
+cdef object encode_columns(Session session, object value, uint32_t slot, bint failed):
+    cdef Encoder e = acquire(None, None)
+    cdef PrHandle handle = 0
+    cdef uint8_t *out
+    cdef uint64_t *targets
+    cdef uint32_t n = 0, i
+    cdef list refs = None
+    cdef bint collects = True
+    begin_collecting()
+    try:
+        e.encode(value)
+        refs = end_collecting()
+        collects = False
+        n = 0 if refs is None else len(refs)
+        room(session, slot, e.b.total_size, n, &handle, &out)
+        try:
+            write_message(e, out)
+        except BaseException:
+            if handle:
+                pr_abandon(&session.s, handle)
+            raise
+        if n:
+            targets = <uint64_t *> (out + ((e.b.total_size + 7) & ~<uint64_t> 7))
+            for i in range(n):
+                targets[i] = (<ObjectRef> refs[i]).handle
+    finally:
+        if collects:
+            end_collecting()
+        release(e)
+    seal(session, slot, handle, failed)
+    return None if slot else new_ref(handle)
+
+
+cdef object encode_object(Session session, object value, uint32_t slot, bint failed):
+    """A new object with that value; with `slot`, the value of a pending object, and None."""
+    cdef PrHandle handle = 0
+    cdef uint8_t *out
+    message = scalar_message(value)
+    if message is None:
+        return encode_columns(session, value, slot, failed)
+    room(session, slot, PyBytes_GET_SIZE(message), 0, &handle, &out)
+    memcpy(out, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
+    seal(session, slot, handle, failed)
+    return None if slot else new_ref(handle)
+
+
+def put(value):
+    """Store a value; the reference to it.
+
+    Raises:
+        TypeError: it is a reference itself, or cannot be serialized.
+        ObjectStoreFullError: there is no room.
+    """
+    cdef Session session = current
+    if session is None or session.closed or session.dead:
+        session = open_session()
+    if type(value) is ObjectRef:
+        raise TypeError(
+            "Calling 'put' on an ObjectRef is not allowed: it refers to an object in the store "
+            "already. To nest it, put a list that holds it")
+    try:
+        return encode_object(session, value, 0, False)
+    except (MemoryError, RecursionError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        from pyray.runtime.exceptions import RayError
+        if isinstance(error, RayError):
+            raise
+        from pyray.runtime.functions import put_error
+        raise put_error(error, value) from error
+
+
+# -- decoding ------------------------------------------------------------------------------------
+
+cdef object failure_of(Session session, uint32_t slot):
+    """What a failed object raises."""
+    cdef PrObject *o = &session.s.objects[slot]
+    cdef const uint8_t *data
+    from pyray.runtime import exceptions
+    if o.state & PR_CODE:
+        data = pr_message_of(&session.s, o)
+        text = PyBytes_FromStringAndSize(<const char *> data + 1, o.size - 1)
+        return exceptions.from_code(data[0], text.decode("utf-8", "replace"),
+                                    f"{pr_handle(o.state, slot):032x}")
+    return exceptions.as_raised(message_value(session, o, slot))
+
+
+cdef object message_value(Session session, PrObject *o, uint32_t slot):
+    cdef const uint8_t *data = pr_message_of(&session.s, o)
+    if o.size and data[0] != COLUMNS and o.size < 4096:
+        return scalar(data, o.size)
+    if not o.place:
+        return decode(PyBytes_FromStringAndSize(<const char *> data, o.size), None, True, (), None)
+    return decode(Buffer.view(pin_object(session, slot), <const char *> data, o.size),
+                  None, True, (), None)
+
+
+cdef object value_of(Session session, uint32_t slot, bint copy_on_write):
+    cdef PrObject *o = &session.s.objects[slot]
+    if pr_state(o.state) == PR_OBJECT_FAILED:
+        raise failure_of(session, slot)
+    if copy_on_write and o.place:
+        from pyray.runtime.writable import writable_value
+        return writable_value(session, slot, o.place, o.size, pin_object(session, slot))
+    return message_value(session, o, slot)
+
+
+# -- waiting -------------------------------------------------------------------------------------
+
+cdef int64_t deadline_of(object timeout) except? -2:
+    """Seconds from now as a time of the monotonic clock in ns; -1 for None."""
+    if timeout is None:
+        return -1
+    if timeout < 0:
+        raise ValueError(f"timeout must not be negative: {timeout}")
+    return pr_now() + <int64_t> (min(timeout, 1e9) * 1e9)
+
+
+cdef int look_around(Session session) except -1:
+    PyErr_CheckSignals()
+    if session.dead or session.closed or session.s.control.ended:
+        open_session()
+        raise ended("the session has ended")
+    return 0
+
+
+cdef int wait_slowly(Session session, const uint32_t *slots, size_t n, size_t needed,
+                     int64_t deadline, bint any_failure) except -1:
+    cdef int status
+    cdef int64_t until
+    while True:
+        until = pr_now() + SLICE
+        if 0 <= deadline < until:
+            until = deadline
+        with nogil:
+            status = pr_wait(&session.s, slots, n, needed, until, any_failure,
+                             0 if in_task else PR_SPIN)
+        if status == 0:
+            return 1
+        look_around(session)
+        if status == PR_TIMEOUT and until == deadline:
+            return 0
+
+
+cdef int wait_for(Session session, const uint32_t *slots, size_t n, size_t needed,
+                  int64_t deadline, bint any_failure) except -1:
+    """1 when so many are ready, 0 when the time is over.
+
+    A worker first waits as long as it would spin; then its CPU is for others.
+    """
+    cdef int status
+    cdef int64_t until = 0
+    if not in_task:
+        return wait_slowly(session, slots, n, needed, deadline, any_failure)
+    until = pr_now() + session.s.control.spin
+    with nogil:
+        status = pr_wait(&session.s, slots, n, needed, until, any_failure, PR_SPIN)
+    if status == 0:
+        return 1
+    look_around(session)
+    with nogil:
+        pr_block(&session.s)
+    try:
+        return wait_slowly(session, slots, n, needed, deadline, any_failure)
+    finally:
+        with nogil:
+            pr_unblock(&session.s)
+
+
+cdef inline bint is_ready(Session session, uint32_t slot):
+    return pr_is_ready(session.s.objects[slot].state)
+
+
+cdef object timed_out(object timeout):
+    from pyray.runtime.exceptions import GetTimeoutError
+    return GetTimeoutError(
+        f"Get timed out: some object(s) not ready after {timeout} s. The tasks go on; a larger "
+        "timeout, or wait(), lets you wait longer")
+
+
+cdef object get_one(Session session, object ref, object timeout, bint copy_on_write):
+    cdef uint32_t slot = slot_of(ref)
+    if not is_ready(session, slot):
+        if not wait_for(session, &slot, 1, 1, deadline_of(timeout), False):
+            raise timed_out(timeout)
+    return value_of(session, slot, copy_on_write)
+
+
+cdef list get_many(Session session, list refs, object timeout, bint copy_on_write):
+    cdef Py_ssize_t n = PyList_GET_SIZE(refs), i
+    cdef int64_t deadline = deadline_of(timeout)
+    cdef uint32_t *slots = <uint32_t *> PyMem_Malloc(n * sizeof(uint32_t) + 1)
+    cdef Py_ssize_t missing = 0
+    cdef list values
+    if slots == NULL:
+        raise MemoryError
+    try:
+        for i in range(n):
+            slots[i] = slot_of(<object> PyList_GET_ITEM(refs, i))
+            missing += not is_ready(session, slots[i])
+        if missing and not wait_for(session, slots, n, n, deadline, True):
+            raise timed_out(timeout)
+        if missing:  # it may have been ended by the first failure
+            for i in range(n):
+                if pr_state(session.s.objects[slots[i]].state) == PR_OBJECT_FAILED:
+                    raise failure_of(session, slots[i])
+        values = [None] * n
+        for i in range(n):
+            values[i] = value_of(session, slots[i], copy_on_write)
+    finally:
+        PyMem_Free(slots)
+    return values
+
+
+def get(refs, timeout=None, bint copy_on_write=False):
+    """The value of a reference, or a list of those of a list of references.
+
+    `timeout` is in seconds; None waits for ever. Arrays are read-only views of shared memory; with
+    `copy_on_write` they may be written, which nobody else sees.
+
+    Raises:
+        GetTimeoutError: the time is over. What the task raised, if it failed.
+    """
+    cdef Session session = current
+    if session is None or session.closed or session.dead:
+        session = open_session()
+    if type(refs) is ObjectRef:
+        return get_one(session, refs, timeout, copy_on_write)
+    return get_many(session, refs, timeout, copy_on_write)
+
+
+cdef object split(Session session, list refs, Py_ssize_t num_returns):
+    """The first num_returns references that are ready, and the others."""
+    cdef Py_ssize_t n = PyList_GET_SIZE(refs), i, begin = 0
+    cdef list ready = [], rest = []
+    for i in range(n):
+        if len(ready) == num_returns:
+            break
+        if is_ready(session, slot_of(<object> PyList_GET_ITEM(refs, i))):
+            ready.append(<object> PyList_GET_ITEM(refs, i))
+            if i > begin:
+                rest += refs[begin:i]
+            begin = i + 1
+    if begin < n:
+        rest += refs[begin:n] if begin else refs
+    return ready, rest
+
+
+def wait(list refs, Py_ssize_t num_returns, timeout):
+    """Waits until so many of the references are ready: (ready ones, the others), in order.
+
+    `timeout` is in seconds; None waits for ever, 0 only looks.
+    """
+    cdef Session session = current
+    cdef Py_ssize_t n = PyList_GET_SIZE(refs), i
+    cdef uint32_t *slots
+    if session is None or session.closed or session.dead:
+        session = open_session()
+    ready, rest = split(session, refs, num_returns)
+    if len(ready) >= num_returns or (timeout is not None and timeout <= 0):
+        return ready, rest
+    slots = <uint32_t *> PyMem_Malloc(n * sizeof(uint32_t) + 1)
+    if slots == NULL:
+        raise MemoryError
+    try:
+        for i in range(n):
+            slots[i] = slot_of(<object> PyList_GET_ITEM(refs, i))
+        wait_for(session, slots, n, num_returns, deadline_of(timeout), False)
+    finally:
+        PyMem_Free(slots)
+    return split(session, refs, num_returns)
+
+
+def wait_for_news(list refs, timeout=None):
+    """Waits until one of the references is ready, or the session's interrupt() was called; those
+    that are ready. For the thread that serves futures."""
+    cdef Session session = open_session()
+    cdef Py_ssize_t n = PyList_GET_SIZE(refs), i
+    cdef uint32_t *slots = <uint32_t *> PyMem_Malloc(n * sizeof(uint32_t) + 1)
+    cdef int64_t deadline = deadline_of(0.5 if timeout is None else timeout)
+    try:
+        for i in range(n):
+            slots[i] = slot_of(<object> PyList_GET_ITEM(refs, i))
+        with nogil:
+            pr_wait(&session.s, slots, n, 1, deadline, 0, PR_ONCE)
+        return [ref for i, ref in enumerate(refs) if is_ready(session, slots[i])]
+    finally:
+        PyMem_Free(slots)
+
+
+def ready(ref):
+    """Whether the object is there."""
+    return is_ready(open_session(), slot_of(ref))

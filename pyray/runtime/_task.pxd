@@ -1,0 +1,31 @@
+from libc.stdint cimport uint32_t
+
+from pyray.runtime._object cimport ObjectRef
+from pyray.store._session cimport PrCall, PrHandle, Session
+
+
+cdef class Call:
+    cdef PrCall call
+    cdef Session session
+    cdef uint32_t serial
+    cdef readonly str name
+    cdef readonly int num_returns
+
+    cdef uint32_t make_label(self, str name, int max_calls) except 0
+
+
+cdef class Submitter:
+    cdef object prepare, check
+    cdef Py_ssize_t least, most
+    cdef Call call
+
+
+cdef class ObjectRefGenerator:
+    cdef ObjectRef ref
+    cdef bint told
+
+    cdef object take(self)
+    cdef bint take_is_empty(self)
+
+
+cdef void set_parent(PrHandle task) noexcept

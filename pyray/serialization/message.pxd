@@ -1,0 +1,1 @@
+cdef bytes scalar_message(object o)

@@ -1,0 +1,263 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "session.h" nogil:
+    ctypedef uint64_t PrHandle
+    enum:
+        PR_FULL
+        PR_STALE
+        PR_TIMEOUT
+        PR_INTERRUPTED
+        PR_ENDED
+        PR_LIMIT
+        PR_SYSTEM
+        PR_UNIT
+        PR_CPU
+        PR_GPU
+        PR_MEMORY
+        PR_RESOURCES
+        PR_SHAPE_RESOURCES
+        PR_INLINE_OBJECT
+        PR_INLINE_ARGUMENTS
+        PR_OBJECT_FREE
+        PR_OBJECT_RESERVED
+        PR_OBJECT_PENDING
+        PR_OBJECT_SEALED
+        PR_OBJECT_FAILED
+        PR_CODE
+        PR_STREAM
+        PR_CANCEL
+        PR_TASK_WAITING
+        PR_TASK_READY
+        PR_TASK_RUNNING
+        PR_TASK_STREAMING
+        PR_TASK_DYNAMIC
+        PR_TASK_RETRY_EXCEPTIONS
+        PR_PROCESS_LIVE
+        PR_DRIVER
+        PR_WORKER
+        PR_NODE
+        PR_CLIENT
+        PR_NO_SHAPE
+    ctypedef struct PrObject:
+        uint64_t state  # this and others are atomic: reading or setting one is an atomic access
+        uint32_t refs
+        uint32_t owner
+        uint64_t size
+        uint64_t place
+        uint32_t n_refs
+        uint32_t next
+        uint8_t *bytes
+    ctypedef struct PrTask:
+        uint64_t state
+        uint32_t worker
+        uint32_t n_dependencies
+        uint32_t function
+        uint32_t label
+        uint16_t shape
+        uint16_t n_returns
+        uint32_t first_return
+        PrHandle arguments
+        PrHandle parent
+        int32_t retries_left
+        uint32_t attempt
+        uint32_t flags
+        uint16_t arguments_size
+        uint8_t *inline_arguments
+    ctypedef struct PrNeed:
+        uint32_t kind
+        int64_t amount
+    ctypedef struct PrQueue:
+        uint32_t count
+    ctypedef struct PrShape:
+        PrQueue queue
+        uint32_t env
+        uint32_t n_needs
+        PrNeed *needs
+        uint32_t reported
+    ctypedef struct PrResource:
+        char *name
+        int64_t total
+        int64_t available
+    ctypedef struct PrProcess:
+        uint32_t state
+        uint32_t kind
+        int32_t pid
+        uint32_t shape
+        uint32_t blocked
+        uint64_t running
+        uint32_t env
+        uint32_t leave
+        uint64_t gpus
+        uint64_t finished
+        int64_t idle_since
+    ctypedef struct PrTable:
+        uint32_t used
+        uint32_t limit
+        uint32_t n_free
+    ctypedef struct PrControl:
+        uint64_t arena_size
+        uint32_t ended
+        uint32_t n_processes
+        uint32_t n_cpus
+        PrTable objects
+        PrTable tasks
+        PrTable names
+        uint32_t n_resources
+        uint32_t n_shapes
+        PrResource *resources
+        uint64_t *idle
+        uint32_t n_idle
+        uint32_t wanted
+        uint32_t starting
+        uint64_t epoch
+        uint64_t deaths
+        uint64_t retries
+        uint64_t put_bytes
+        uint64_t n_put
+        int64_t spin
+    ctypedef struct PrArena:
+        pass
+    ctypedef struct PrSession:
+        PrControl *control
+        PrObject *objects
+        PrTask *tasks
+        PrProcess *processes
+        PrProcess *self
+        PrShape *shapes
+        PrArena *arena
+        uint8_t *write_base
+        const uint8_t *read_base
+        uint32_t *held
+        uint32_t index
+        int control_fd
+        int arena_fd
+        int wake_fd
+    ctypedef struct PrConfig:
+        uint64_t arena_size
+        uint32_t max_objects
+        uint32_t max_tasks
+        uint32_t max_processes
+        int64_t spin
+    ctypedef enum PrProcessKind:
+        pass
+    int pr_session_create(PrSession *s, const PrConfig *config, PrProcessKind kind)
+    int pr_session_attach(PrSession *s, int control_fd, int arena_fd, int wake_fd,
+                          PrProcessKind kind)
+    void pr_session_detach(PrSession *s, int unmap)
+    void pr_session_unmap(PrSession *s)
+    void pr_enter(PrSession *s)
+    void pr_leave(PrSession *s)
+    void pr_notify(PrSession *s, PrProcess *p)
+    void pr_call_node(PrSession *s)
+    uint32_t pr_slot(PrHandle h)
+    int pr_state(uint64_t word)
+    PrHandle pr_handle(uint64_t word, uint32_t slot)
+
+cdef extern from "object.h" nogil:
+    ctypedef struct PrStream:
+        uint32_t produced
+        uint32_t taken
+        uint32_t closed
+    enum:
+        PR_SPIN
+        PR_ONCE
+    bint pr_is_ready(uint64_t word)
+    int pr_create(PrSession *s, uint64_t size, uint32_t n_refs, PrHandle *handle, uint8_t **data)
+    void pr_seal(PrSession *s, PrHandle handle, int failed)
+    void pr_abandon(PrSession *s, PrHandle handle)
+    int pr_room(PrSession *s, uint32_t slot, uint64_t size, uint32_t n_refs, uint8_t **data)
+    void pr_fail(PrSession *s, uint32_t slot, int code, const char *text)
+    const uint8_t *pr_message_of(const PrSession *s, PrObject *o)
+    const uint64_t *pr_refs_in(const PrSession *s, const PrObject *o)
+    uint64_t pr_block_size(uint64_t size, uint32_t n_refs)
+    void pr_hold(PrSession *s, uint32_t slot)
+    void pr_release(PrSession *s, uint32_t slot)
+    void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state)
+    int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
+                int any_failure, int how)
+    PrHandle pr_name_find(PrSession *s, const uint8_t *key)
+    int pr_name_set(PrSession *s, const uint8_t *key, PrHandle handle, PrHandle *found)
+    int pr_name_remove(PrSession *s, const uint8_t *key)
+    int pr_stream_put(PrSession *s, uint32_t stream, PrHandle item)
+    PrHandle pr_stream_take(PrSession *s, uint32_t stream)
+    uint32_t pr_stream_length(const PrSession *s, uint32_t stream)
+    int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int how)
+    void pr_stream_close(PrSession *s, uint32_t stream)
+
+cdef extern from "task.h" nogil:
+    ctypedef struct PrCall:
+        uint32_t function
+        uint32_t label
+        uint32_t shape
+        uint32_t n_returns
+        uint32_t flags
+        int32_t retries
+        const uint32_t *dependencies
+        uint32_t n_dependencies
+        PrHandle arguments
+        const void *inline_arguments
+        uint32_t arguments_size
+        PrHandle parent
+    int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns)
+    int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline)
+    uint32_t pr_next_queued(PrSession *s)
+    void pr_finish(PrSession *s, uint32_t task)
+    int pr_retry(PrSession *s, uint32_t task)
+    void pr_fail_task(PrSession *s, uint32_t task, int code, const char *text)
+    void pr_fail_task_like(PrSession *s, uint32_t task, uint32_t failed)
+    uint32_t pr_dependency(const PrSession *s, const PrTask *t, uint32_t k)
+    uint32_t pr_failed_dependency(const PrSession *s, uint32_t task)
+    int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker)
+    void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle) noexcept,
+                       void *arg)
+    int pr_resource(PrSession *s, const char *name, int64_t total)
+    int pr_shape(PrSession *s, const PrNeed *needs, uint32_t n, uint32_t env)
+    int pr_fits(const PrSession *s, const PrShape *shape, int ever)
+    void pr_kick(PrSession *s, uint32_t shape)
+    void pr_block(PrSession *s)
+    void pr_unblock(PrSession *s)
+    void pr_worker_rest(PrSession *s)
+    uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room)
+    void pr_recover(PrSession *s, uint32_t process, int code, const char *text)
+    uint32_t pr_find_dead(PrSession *s)
+
+cdef extern from "arena.h" nogil:
+    ctypedef struct PrArenaStats:
+        uint64_t capacity
+        uint64_t used
+        uint64_t peak
+        uint64_t blocks
+        uint64_t free_blocks
+        uint64_t largest_free
+        uint64_t touched
+    void pr_arena_stats(const PrArena *a, PrArenaStats *out)
+
+cdef extern from "futex.h" nogil:
+    int64_t pr_now()
+
+
+cdef class Session:
+    cdef PrSession s
+    cdef readonly bint closed  # no more calls; views of objects may still hold the mapping
+    cdef public bint dead      # the node process is gone
+    cdef Py_ssize_t pins       # views of objects
+    cdef int64_t spin
+
+    cdef int check(self) except -1
+    cdef dict amounts(self, bint available)
+    cdef dict shape_resources(self, uint32_t index)
+    cdef object name(self, bytes key, blob)
+    cdef bint is_idle(self, uint32_t i)
+    cdef uint64_t count_objects(self)
+
+
+cdef class Pin:
+    """Holds an object for a view of its bytes."""
+
+    cdef Session session
+    cdef uint32_t slot
+
+
+cdef Pin pin(Session session, uint32_t slot)
+cdef int drop(Session session, uint32_t slot) except -1

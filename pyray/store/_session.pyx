@@ -1,0 +1,405 @@
+"""The attachment of this process to a session's shared memory: csrc/session.h for Python.
+
+Imports nothing else of pyray. The design is in docs/architecture.md; what the shared tables hold,
+and what a crash leaves, in csrc/session.h.
+"""
+
+import os
+
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.string cimport memcpy, memset
+
+KINDS = {"driver": PR_DRIVER, "worker": PR_WORKER, "node": PR_NODE, "client": PR_CLIENT}
+cdef dict KIND_NAMES = {number: name for name, number in KINDS.items()}
+
+
+class SessionEnded(RuntimeError):
+    """The session that this belongs to has ended."""
+
+
+cdef int raise_status(int status, str what) except -1:
+    """The exception for what a C function returned."""
+    if status == PR_SYSTEM:
+        raise OSError(f"{what}: the operating system refused: {os.strerror(get_errno())}")
+    if status == PR_LIMIT:
+        raise RuntimeError(f"{what}: a table of the session is full")
+    if status == PR_STALE:
+        raise RuntimeError(f"{what}: it is not a session of this version of pyray")
+    if status == PR_FULL:
+        raise MemoryError(f"{what}: the object store is full")
+    raise RuntimeError(f"{what}: status {status}")
+
+
+cdef extern from "errno.h":
+    int errno
+
+
+cdef int get_errno():
+    return errno
+
+
+@cython.final
+cdef class Session:
+    """One process' place in a session. `create` makes a session; `attach` joins one."""
+
+    def __cinit__(self):
+        memset(&self.s, 0, sizeof(PrSession))
+        self.s.control_fd = self.s.arena_fd = self.s.wake_fd = -1
+        self.closed = True
+
+    def __init__(self):
+        raise TypeError("use Session.create() or Session.attach()")
+
+    @staticmethod
+    def create(*, arena_bytes, resources, spin_us=None, kind="driver"):
+        """A new session with an arena of `arena_bytes` and these resources, floats by name.
+
+        `spin_us`: microseconds a waiter spins before it sleeps; default 50, or PYRAY_SPIN_US.
+        """
+        cdef Session self = Session.__new__(Session)
+        cdef PrConfig config
+        memset(&config, 0, sizeof(PrConfig))
+        if spin_us is None:
+            spin_us = float(os.environ.get("PYRAY_SPIN_US", "50"))
+        config.arena_size = arena_bytes
+        config.spin = <int64_t> (spin_us * 1000)
+        cdef int status = pr_session_create(&self.s, &config, KINDS[kind])
+        if status:
+            raise_status(status, "cannot make a session")
+        self.closed = False
+        for name, amount in resources.items():
+            self.define(name, amount)
+        return self
+
+    @staticmethod
+    def attach(int control_fd, int arena_fd, int wake_fd, kind, uint32_t env=0):
+        """Joins the session of these descriptors, which are closed with it."""
+        cdef Session self = Session.__new__(Session)
+        cdef int status = pr_session_attach(&self.s, control_fd, arena_fd, wake_fd, KINDS[kind])
+        if status:
+            raise_status(status, "cannot join the session")
+        self.closed = False
+        self.s.self.env = env
+        return self
+
+    cdef int check(self) except -1:
+        if self.closed or self.dead:
+            raise SessionEnded(
+                "the session has ended" if self.closed else
+                "the session's node process died: its tasks and objects are lost")
+        return 0
+
+    def __dealloc__(self):
+        if not self.closed:
+            pr_session_detach(&self.s, 0)
+        pr_session_unmap(&self.s)
+
+    def close(self):
+        """Leave: what this process holds is given back, but for objects that views still show."""
+        if self.closed:
+            return
+        self.closed = True
+        if not self.pins and not self.dead:
+            pr_session_detach(&self.s, 0)
+
+    def end(self):
+        """The session is over for every process."""
+        cdef uint32_t i
+        if self.closed:
+            return
+        self.s.control.ended = 1
+        for i in range(1, self.s.control.n_processes):
+            pr_notify(&self.s, &self.s.processes[i])
+
+    def interrupt(self):
+        """Wakes the threads of this process that wait, so that they look at what has changed."""
+        if self.s.control != NULL and not self.closed:
+            pr_notify(&self.s, self.s.self)
+
+    @property
+    def control_fd(self):
+        return self.s.control_fd
+
+    @property
+    def arena_fd(self):
+        return self.s.arena_fd
+
+    @property
+    def wake_fd(self):
+        return self.s.wake_fd
+
+    @property
+    def index(self):
+        return self.s.index
+
+    # -- resources ------------------------------------------------------------------------------
+
+    def define(self, str name, amount):
+        """There are so many units of a resource."""
+        cdef int kind = pr_resource(&self.s, name.encode(), round(amount * PR_UNIT))
+        if kind < 0:
+            raise_status(kind, f"cannot define the resource {name!r}")
+
+    def shape(self, resources, uint32_t env=0):
+        """The number of the shape of tasks that want these resources in that environment."""
+        cdef PrNeed needs[PR_SHAPE_RESOURCES]
+        cdef uint32_t n = 0
+        cdef int kind
+        self.check()
+        wanted = []
+        for name, amount in resources.items():
+            if amount:
+                kind = pr_resource(&self.s, name.encode(), -1)
+                if kind < 0:
+                    raise_status(kind, f"cannot use the resource {name!r}")
+                wanted.append((kind, round(amount * PR_UNIT)))
+        if len(wanted) > PR_SHAPE_RESOURCES:
+            raise ValueError(f"a task may want at most {PR_SHAPE_RESOURCES} kinds of resources")
+        for number, amount in sorted(wanted):
+            needs[n].kind = number
+            needs[n].amount = amount
+            n += 1
+        cdef int shape = pr_shape(&self.s, needs, n, env)
+        if shape < 0:
+            raise_status(shape, "too many different sets of resources")
+        return shape
+
+    cdef dict amounts(self, bint available):
+        cdef uint32_t i
+        cdef PrResource *r
+        result = {}
+        for i in range(self.s.control.n_resources):
+            r = &self.s.control.resources[i]
+            if r.total > 0:
+                amount = <int64_t> r.available if available else r.total
+                if amount > 0:
+                    result[(<bytes> r.name).decode()] = amount / PR_UNIT
+        return result
+
+    def total_resources(self):
+        self.check()
+        return self.amounts(False)
+
+    def available_resources(self):
+        self.check()
+        return self.amounts(True)
+
+    cdef dict shape_resources(self, uint32_t index):
+        cdef PrShape *shape = &self.s.shapes[index]
+        cdef uint32_t k
+        result = {}
+        for k in range(shape.n_needs):
+            name = (<bytes> self.s.control.resources[shape.needs[k].kind].name).decode()
+            result[name] = shape.needs[k].amount / PR_UNIT
+        return result
+
+    def resources_of(self, uint32_t shape):
+        """What tasks of that shape want."""
+        return self.shape_resources(shape)
+
+    # -- names ----------------------------------------------------------------------------------
+
+    def publish(self, bytes key, blob):
+        """Stores bytes under a key of 16 bytes, for ever; its number is the same everywhere."""
+        return self.name(b"function" + key, blob)
+
+    def publish_env(self, bytes text):
+        """Stores the text of an environment; number 0 is the default one."""
+        import hashlib
+        if text in (b"", b"{}"):
+            return 0
+        return self.name(b"environs" + hashlib.blake2b(text, digest_size=16).digest(), text)
+
+    def find(self, bytes key):
+        """What was published under a key of 16 bytes, as a read-only buffer; None if nothing was."""
+        cdef PrHandle found
+        self.check()
+        key = b"function" + key
+        if len(key) != 24:
+            raise ValueError(f"a key has 16 bytes, not {len(key) - 8}")
+        found = pr_name_find(&self.s, <const uint8_t *> <const char *> key)
+        if not found:
+            return None
+        view = memoryview(pin(self, pr_slot(found)))
+        drop(self, pr_slot(found))
+        return view
+
+    cdef object name(self, bytes key, blob):
+        cdef const unsigned char[::1] data = memoryview(blob).cast("B")
+        cdef PrHandle handle, found
+        cdef uint8_t *out
+        cdef int status
+        cdef Py_ssize_t n = data.shape[0]
+        self.check()
+        if len(key) != 24:
+            raise ValueError(f"a key has 16 bytes, not {len(key) - 8}")
+        found = pr_name_find(&self.s, <const uint8_t *> <const char *> key)
+        if found:
+            return pr_slot(found)
+        # Never inline: readers take views of it.
+        status = pr_create(&self.s, n if n > PR_INLINE_OBJECT else PR_INLINE_OBJECT + 1, 0,
+                           &handle, &out)
+        if status:
+            raise_status(status, "cannot publish")
+        memset(out, 0, PR_INLINE_OBJECT + 1)
+        if n:
+            memcpy(out, &data[0], n)
+        pr_seal(&self.s, handle, 0)
+        status = pr_name_set(&self.s, <const uint8_t *> <const char *> key, handle, &found)
+        if found != handle or status:
+            drop(self, pr_slot(handle))
+        if status:
+            raise_status(status, "cannot publish")
+        return pr_slot(found)
+
+    def function(self, uint32_t number):
+        """The published bytes, as a read-only buffer (with zero bytes behind, if they are few)."""
+        self.check()
+        return memoryview(pin(self, number))
+
+    def env(self, uint32_t number):
+        return bytes(self.function(number)).rstrip(b"\0") if number else b"{}"
+
+    # -- for the node ---------------------------------------------------------------------------
+
+    def wanted_workers(self):
+        """Environments that need more workers now, and how many."""
+        cdef uint32_t envs[64]
+        cdef uint32_t counts[64]
+        cdef uint32_t n = pr_wanted(&self.s, envs, counts, 64)
+        return [(envs[i], counts[i]) for i in range(n) if counts[i]]
+
+    def note_starting(self, uint32_t env, int count):
+        self.s.control.starting = self.s.control.starting + count
+
+    def infeasible(self):
+        """What tasks in a queue want and can never get; each set is returned once."""
+        cdef uint32_t i
+        cdef PrShape *shape
+        result = []
+        for i in range(self.s.control.n_shapes):
+            shape = &self.s.shapes[i]
+            if shape.queue.count and not pr_fits(&self.s, shape, 1):
+                if not shape.reported:
+                    shape.reported = 1
+                    result.append(self.shape_resources(i))
+        return result
+
+    cdef bint is_idle(self, uint32_t i):
+        return self.s.control.idle[i >> 6] >> (i & 63) & 1
+
+    def surplus_workers(self, int keep, double idle_seconds=1.0):
+        """Asks idle workers beyond `keep` to leave, if they were idle for so long; their pids."""
+        cdef uint32_t i
+        cdef PrProcess *p
+        cdef int64_t before = pr_now() - <int64_t> (idle_seconds * 1e9)
+        workers = [i for i in range(1, self.s.control.n_processes)
+                   if self.s.processes[i].state == PR_PROCESS_LIVE
+                   and self.s.processes[i].kind == PR_WORKER]
+        asked = []
+        for i in reversed(workers):
+            p = &self.s.processes[i]
+            if len(workers) - len(asked) <= keep:
+                break
+            if self.is_idle(i) and <int64_t> p.idle_since < before:
+                p.leave = 1
+                pr_notify(&self.s, p)
+                asked.append(p.pid)
+        return asked
+
+    def set_env(self, uint32_t env):
+        """This worker serves that environment from now on."""
+        self.s.self.env = env
+
+    def recover(self, int pid, str reason="", int code=1):
+        """That process is dead: what it held is given back, its tasks are tried again or fail."""
+        cdef uint32_t i, found = 0
+        cdef bytes text = reason.encode()[:75]
+        for i in range(1, self.s.control.n_processes):
+            if (<int> self.s.processes[i].pid == pid
+                    and self.s.processes[i].state == PR_PROCESS_LIVE):
+                found = i
+        if found:
+            pr_recover(&self.s, found, code, text)
+        return bool(found)
+
+    def processes(self):
+        """What each attached process is and does."""
+        cdef uint32_t i
+        cdef PrProcess *p
+        result = []
+        for i in range(1, self.s.control.n_processes):
+            p = &self.s.processes[i]
+            if p.state != PR_PROCESS_LIVE:
+                continue
+            state = "idle"
+            if p.running:
+                state = "blocked" if p.blocked else "busy"
+            result.append({
+                "pid": p.pid, "kind": KIND_NAMES[p.kind], "index": i,
+                "env": p.env, "state": state, "finished": p.finished})
+        return result
+
+    def request_exit(self):
+        """All workers leave as soon as they have nothing to do."""
+        cdef uint32_t i
+        for i in range(1, self.s.control.n_processes):
+            if self.s.processes[i].kind == PR_WORKER:
+                self.s.processes[i].leave = 1
+                pr_notify(&self.s, &self.s.processes[i])
+
+    def stats(self):
+        """Bytes of the arena, objects and tasks by number, and counters."""
+        cdef PrArenaStats a
+        cdef PrControl *c = self.s.control
+        self.check()
+        pr_arena_stats(self.s.arena, &a)
+        return {
+            "capacity": a.capacity, "used": a.used, "peak": a.peak, "blocks": a.blocks,
+            "free_blocks": a.free_blocks, "largest_free": a.largest_free, "touched": a.touched,
+            "object_slots": c.objects.used - 1, "task_slots": c.tasks.used - 1,
+            "objects": self.count_objects(), "deaths": c.deaths,
+            "retries": c.retries, "recoveries": c.epoch}
+
+    cdef uint64_t count_objects(self):
+        cdef uint32_t i
+        cdef uint64_t n = 0
+        cdef int state
+        for i in range(1, self.s.control.objects.used):
+            state = pr_state(self.s.objects[i].state)
+            n += PR_OBJECT_RESERVED <= state <= PR_OBJECT_FAILED
+        return n
+
+
+@cython.final
+cdef class Pin:
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        cdef PrObject *o = &self.session.s.objects[self.slot]
+        PyBuffer_FillInfo(view, self, <void *> pr_message_of(&self.session.s, o), o.size, 1, flags)
+
+    def __dealloc__(self):
+        cdef Session session = self.session
+        if session is None:
+            return
+        session.pins -= 1
+        if not session.closed:
+            if not session.dead:
+                pr_release(&session.s, self.slot)
+        elif not session.pins and not session.dead:
+            pr_session_detach(&session.s, 0)
+
+
+cdef Pin pin(Session session, uint32_t slot):
+    cdef Pin self = Pin.__new__(Pin)
+    pr_hold(&session.s, slot)
+    session.pins += 1
+    self.session = session
+    self.slot = slot
+    return self
+
+
+cdef int drop(Session session, uint32_t slot) except -1:
+    if not session.closed and not session.dead:
+        pr_release(&session.s, slot)
+    return 0
