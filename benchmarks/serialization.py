@@ -18,7 +18,6 @@ import argparse
 import gzip
 import json
 import os
-import platform
 import select
 import shlex
 import statistics
@@ -29,32 +28,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import serialization_objects as objects
+from environment import ROOT, PeerError, commit, interpreter, machine
 from serialization_peers import PEERS
 from serialization_report import print_report, write_table
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "serialization.json"
 DOCS = ROOT / "docs" / "benchmarks.md"
 ANSWER_TIMEOUT = 300
 # --quick leaves out the variants of a peer and what seldom brings an object back.
 NOT_QUICK = ("pyfory (no refs)", "msgspec")
-
-
-class PeerError(Exception):
-    """A peer cannot do what was asked, or is not there."""
-
-
-def peers_folder() -> Path:
-    return Path(os.environ.get("PYRAY_PEERS") or Path.home() / ".cache" / "pyray-peers")
-
-
-def interpreter(environment: str) -> str:
-    if environment == "project":
-        return sys.executable
-    python = peers_folder() / environment / "bin" / "python"
-    if not python.exists():
-        raise PeerError(f"no environment; `sh benchmarks/peers.sh {environment}` makes it")
-    return str(python)
 
 
 class Worker:
@@ -160,32 +142,6 @@ def measure_row(name: str, workers: list[Worker], rounds: int, target: float) ->
             results[worker.name][direction] = statistics.median(times)
             results[worker.name][direction + "_best"] = min(times)
     return {"title": row.title, "small": row.small, "peers": results}
-
-
-def machine() -> dict:
-    cpu = ""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            cpu = line.split(":", 1)[1].strip()
-            break
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "memory_gib": round(pages / 2**30, 1),
-        "system": platform.platform(),
-    }
-
-
-def git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def commit() -> str:
-    """The commit measured; marked when the measured sources differ from it."""
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "pyray", "csrc")
-    return git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")
 
 
 def parse_arguments() -> argparse.Namespace:

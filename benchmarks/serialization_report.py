@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from environment import write_between
+
 BEGIN = "<!-- serialization:begin -->"
 END = "<!-- serialization:end -->"
 OURS = "pyray"
@@ -256,14 +258,7 @@ def markdown(results: dict, verdicts: list[dict]) -> str:
 
 def write_table(results: dict, path: Path) -> None:
     """Put the tables between the markers of a page, at its end if it has none."""
-    text = path.read_text() if path.exists() else "# Benchmarks\n"
-    if BEGIN not in text:
-        text = f"{text.rstrip()}\n\n{BEGIN}\n{END}\n"
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    body = markdown(results, results["targets"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{before}{BEGIN}\n{body}{END}{after}")
+    write_between(path, BEGIN, END, markdown(results, results["targets"]))
 
 
 def print_report(results: dict) -> list[dict]:
