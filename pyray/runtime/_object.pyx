@@ -14,7 +14,7 @@ from cpython.ref cimport Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from pyray.serialization._decoder cimport Buffer, decode, scalar
+from pyray.serialization._decoder cimport Buffer, decode, private_copy, scalar
 from pyray.serialization._encoder cimport Encoder, acquire, release, write_message
 from pyray.serialization.message cimport scalar_message
 from pyray.store._session cimport *
@@ -358,6 +358,11 @@ def put(value):
         raise put_error(error, value) from error
 
 
+def store(value, bint failed=False):
+    """A new object, as a task's result would be: with `failed`, `get` raises the value."""
+    return encode_object(open_session(), value, 0, failed)
+
+
 # -- decoding ------------------------------------------------------------------------------------
 
 cdef object failure_of(Session session, uint32_t slot):
@@ -373,14 +378,21 @@ cdef object failure_of(Session session, uint32_t slot):
     return exceptions.as_raised(message_value(session, o, slot))
 
 
+cdef Buffer shared_bytes(Session session, PrObject *o, uint32_t slot):
+    """The message of an object in the arena."""
+    cdef Buffer view = Buffer.view(pin_object(session, slot),
+                                   <const char *> pr_message_of(&session.s, o), o.size)
+    view.is_shared = True
+    return view
+
+
 cdef object message_value(Session session, PrObject *o, uint32_t slot):
     cdef const uint8_t *data = pr_message_of(&session.s, o)
     if o.size and data[0] != COLUMNS and o.size < 4096:
         return scalar(data, o.size)
     if not o.place:
         return decode(PyBytes_FromStringAndSize(<const char *> data, o.size), None, True, (), None)
-    return decode(Buffer.view(pin_object(session, slot), <const char *> data, o.size),
-                  None, True, (), None)
+    return decode(shared_bytes(session, o, slot), None, True, (), None)
 
 
 cdef object value_of(Session session, uint32_t slot, bint copy_on_write):
@@ -388,8 +400,7 @@ cdef object value_of(Session session, uint32_t slot, bint copy_on_write):
     if pr_state(o.state) == PR_OBJECT_FAILED:
         raise failure_of(session, slot)
     if copy_on_write and o.place:
-        from pyray.runtime.writable import writable_value
-        return writable_value(session, slot, o.place, o.size, pin_object(session, slot))
+        return decode(private_copy(shared_bytes(session, o, slot)), None, True, (), None)
     return message_value(session, o, slot)
 
 

@@ -37,6 +37,7 @@ typedef struct Decoder {
     void *blocks;      /* other memory to free at the end */
     char *stack_floor; /* recursion stops when the C stack has come down here */
     int floor_is_final;
+    int writable; /* the message is the reader's own memory: arrays may be written */
     int64_t work; /* bits that rows may still be charged, see _decode_state.h */
 } Decoder;
 

@@ -117,7 +117,7 @@ static PyObject *view_buffer(Decoder *d, int64_t index, int kind) {
     const uint8_t *data;
     Py_ssize_t size;
     if (index >= 0) {
-        return in_band(d, index, &data, &size) < 0 ? NULL : make_buffer(d->source, data, size, 1);
+        return in_band(d, index, &data, &size) < 0 ? NULL : make_buffer(d->source, data, size, !d->writable);
     }
     PyObject *given = out_of_band(d, index);
     if (given == NULL || kind == PR_BUFFER_WRITABLE) return Py_XNewRef(given);
@@ -199,7 +199,7 @@ static int64_t array_size(const int64_t *shape, int64_t ndim, int64_t itemsize) 
 /* An array's memory, and the object that keeps it alive (new reference). */
 static PyObject *array_memory(Decoder *d, int64_t index, const uint8_t **data, Py_ssize_t *size,
                               int *writable) {
-    *writable = 0;
+    *writable = d->writable;
     if (index >= 0) return in_band(d, index, data, size) < 0 ? NULL : Py_NewRef(d->source);
     PyObject *given = out_of_band(d, index);
     PyObject *view = given == NULL ? NULL : PyMemoryView_FromObject(given);

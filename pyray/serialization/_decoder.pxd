@@ -43,6 +43,7 @@ cdef extern from "_decode.h":
         PrMessage message
         PyObject *source
         PyObject *out_of_band
+        int writable
 
 
 cdef class Buffer:
@@ -50,6 +51,8 @@ cdef class Buffer:
     cdef char *data
     cdef Py_ssize_t size
     cdef bint readonly
+    cdef bint is_private  # nobody else reads the memory: arrays of a message in it may be written
+    cdef bint is_shared   # the owner's private_copy() gives the same bytes in private memory
     cdef void *memory
     cdef size_t capacity  # of memory, if it is a block of csrc/warm.h
 
@@ -83,3 +86,4 @@ cdef object scalar(const uint8_t *data, Py_ssize_t size)
 cdef object as_source(object buffer)
 cdef const uint8_t *source_data(object source)
 cdef Py_ssize_t source_size(object source)
+cdef Buffer private_copy(Buffer shared)

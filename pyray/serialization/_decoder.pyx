@@ -69,6 +69,10 @@ cdef frozenset ALWAYS_ALLOWED = frozenset(
     ("copyreg", name) for name in ("__newobj__", "__newobj_ex__", "_reconstructor"))
 
 
+#: Where the functions that restore torch's objects are.
+cdef str TORCH = "pyray.serialization.adapters.torch_"
+
+
 # -- memory ------------------------------------------------------------------------------------
 
 
@@ -294,13 +298,34 @@ cdef object decode_columns(object source, bint trusted, object allow, object buf
         open_decoder(&decoder, source, given)
         if not trusted:
             check_globals(&decoder, allow)
+        if type(source) is Buffer and (<Buffer> source).is_shared and has_tensors(&decoder):
+            return decode_columns(private_copy(source), trusted, allow, buffers)
         return decode_root(&decoder)
     finally:
         decoder_free(&decoder)
 
 
+cdef bint has_tensors(Decoder *decoder):
+    """Whether torch tensors are restored, which cannot be made read-only."""
+    cdef uint32_t i
+    for i in range(decoder.message.n_globals):
+        if text_of(decoder.message.globals_[2 * i]) == TORCH:
+            return True
+    return False
+
+
+cdef Buffer private_copy(Buffer shared):
+    """The same bytes in memory that may be written; nothing is copied but what is written."""
+    cdef object view = PyMemoryView_FromObject(shared.owner.private_copy())
+    cdef const Py_buffer *memory = PyMemoryView_GET_BUFFER(view)
+    cdef Buffer result = Buffer.view(view, <const char *> memory.buf, memory.len, False)
+    result.is_private = True
+    return result
+
+
 cdef int open_decoder(Decoder *decoder, object source, list given) except -1:
     decoder.source = keep(source)
+    decoder.writable = type(source) is Buffer and (<Buffer> source).is_private
     if given is not None:
         decoder.out_of_band = keep(given)
     return decoder_open(decoder, source_data(source), source_size(source))

@@ -259,5 +259,15 @@ cdef class Pin:
     cdef uint32_t slot
 
 
+cdef class PrivateCopy:
+    """An object's bytes as they may be written, for this process alone."""
+
+    cdef Pin pin
+    cdef void *mapping  # or NULL: `data` is a copy
+    cdef size_t mapped
+    cdef void *data
+    cdef Py_ssize_t size
+
+
 cdef Pin pin(Session session, uint32_t slot)
 cdef int drop(Session session, uint32_t slot) except -1

@@ -21,7 +21,7 @@ class SessionEnded(RuntimeError):
 cdef int raise_status(int status, str what) except -1:
     """The exception for what a C function returned."""
     if status == PR_SYSTEM:
-        raise OSError(f"{what}: the operating system refused: {os.strerror(get_errno())}")
+        raise OSError(f"{what}: the operating system refused: {os.strerror(errno)}")
     if status == PR_LIMIT:
         raise RuntimeError(f"{what}: a table of the session is full")
     if status == PR_STALE:
@@ -34,9 +34,24 @@ cdef int raise_status(int status, str what) except -1:
 cdef extern from "errno.h":
     int errno
 
+cdef extern from "sys/mman.h":
+    enum:
+        PROT_READ
+        PROT_WRITE
+        MAP_PRIVATE
+        MAP_NORESERVE
+    void *MAP_FAILED
+    void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)
+    int munmap(void *address, size_t length)
 
-cdef int get_errno():
-    return errno
+cdef extern from "Python.h":
+    void *PyMem_RawMalloc(size_t size)
+    void PyMem_RawFree(void *memory)
+
+cdef enum:
+    PAGE = 4096
+    WORTH_MAPPING = 1 << 16  # below, a copy costs less than a mapping and its page faults
+
 
 
 @cython.final
@@ -378,6 +393,10 @@ cdef class Pin:
         cdef PrObject *o = &self.session.s.objects[self.slot]
         PyBuffer_FillInfo(view, self, <void *> pr_message_of(&self.session.s, o), o.size, 1, flags)
 
+    def private_copy(self):
+        """The bytes for one's own use: pages are copied when they are first written."""
+        return private_copy(self)
+
     def __dealloc__(self):
         cdef Session session = self.session
         if session is None:
@@ -388,6 +407,42 @@ cdef class Pin:
                 pr_release(&session.s, self.slot)
         elif not session.pins and not session.dead:
             pr_session_detach(&session.s, 0)
+
+
+@cython.final
+cdef class PrivateCopy:
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
+
+    def __dealloc__(self):
+        if self.mapping != NULL:
+            munmap(self.mapping, self.mapped)
+        else:
+            PyMem_RawFree(self.data)
+
+
+cdef PrivateCopy private_copy(Pin source):
+    cdef PrSession *s = &source.session.s
+    cdef PrObject *o = &s.objects[source.slot]
+    cdef PrivateCopy self = PrivateCopy.__new__(PrivateCopy)
+    cdef uint64_t begin = o.place & ~<uint64_t> (PAGE - 1)
+    self.size = o.size
+    if o.size < WORTH_MAPPING:
+        self.data = PyMem_RawMalloc(o.size + 1)
+        if self.data == NULL:
+            raise MemoryError
+        memcpy(self.data, pr_message_of(s, o), o.size)
+        return self
+    # The object may not change while pages of the mapping are those of the arena still.
+    self.pin = source
+    self.mapped = o.place + o.size - begin
+    self.mapping = mmap(NULL, self.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+                        s.arena_fd, begin)
+    if self.mapping == MAP_FAILED:
+        self.mapping = NULL
+        raise MemoryError(f"cannot map {self.mapped} bytes privately: {os.strerror(errno)}")
+    self.data = <char *> self.mapping + (o.place - begin)
+    return self
 
 
 cdef Pin pin(Session session, uint32_t slot):
