@@ -1,7 +1,10 @@
-"""pyray: a pickle replacement in Arrow's memory layout, and what is built on it.
+"""pyray: a pickle replacement in Arrow's memory layout, and a task runtime on top of it.
 
-The public API in one screen; everything is defined in the subpackages.
+The public API in one screen; everything is defined in the subpackages. The runtime is imported when
+the first name of it is asked for.
 """
+
+from __future__ import annotations
 
 from pyray.serialization import (
     DeserializationCallbackError,
@@ -31,17 +34,49 @@ from pyray.serialization import (
     view,
 )
 
+TYPE_CHECKING = False  # typing's, without the import
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyray import exceptions, runtime, util
+    from pyray.runtime import (
+        DynamicObjectRefGenerator,
+        ObjectRef,
+        ObjectRefGenerator,
+        available_resources,
+        cancel,
+        cluster_resources,
+        error_info,
+        get,
+        get_gpu_ids,
+        get_runtime_context,
+        init,
+        is_initialized,
+        method,
+        nodes,
+        put,
+        remote,
+        shutdown,
+        wait,
+    )
+
 __version__ = "0.1.0"
 
 __all__ = [
     "DeserializationCallbackError",
     "DeserializationError",
+    "DynamicObjectRefGenerator",
     "FailureTuple",
+    "ObjectRef",
+    "ObjectRefGenerator",
     "PicklingError",
     "SerializationCallbackError",
     "SerializationContext",
     "SerializedObject",
     "SerializedPyObject",
+    "available_resources",
+    "cancel",
+    "cluster_resources",
     "default_serialization_context",
     "deregister_serializer",
     "deserialize",
@@ -49,14 +84,48 @@ __all__ = [
     "deserialize_from",
     "dump",
     "dumps",
+    "error_info",
+    "exceptions",
     "from_arrow",
     "from_arrow_ipc",
+    "get",
+    "get_gpu_ids",
+    "get_runtime_context",
+    "init",
     "inspect_serializability",
+    "is_initialized",
     "load",
     "loads",
+    "method",
+    "nodes",
+    "put",
     "read_serialized",
     "register_serializer",
+    "remote",
+    "runtime",
     "serialize",
     "serialize_to",
+    "shutdown",
+    "util",
     "view",
+    "wait",
 ]
+
+_SUBPACKAGES = ("exceptions", "runtime", "util")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
+    if name in __all__:
+        from pyray import runtime
+
+        value = globals()[name] = getattr(runtime, name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,6 +7,7 @@ from pyray.runtime._object import (
     put,
     ready,
     set_session,
+    store,
     wait,
     wait_for_news,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "ready",
     "run_worker",
     "set_session",
+    "store",
     "task_errors",
     "wait",
     "wait_for_news",

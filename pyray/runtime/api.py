@@ -1,0 +1,385 @@
+"""What programs call: `remote`, `get`, `put`, `wait`, `cancel`, and what tells of the session.
+
+Arguments are checked here; the work is done by the core. May import every other module of the
+runtime but those of the node and the worker. Names and meanings are those of Ray.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, overload
+
+from . import _core, connection, error_log
+from ._core import ObjectRef, ObjectRefGenerator
+from .generators import DynamicObjectRefGenerator
+from .options import TASK_OPTIONS, validate_method_options
+from .remote_function import RemoteFunction, make
+from .runtime_context import get_gpu_ids, get_runtime_context
+from .start import init, is_initialized, shutdown
+from .warn import warn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    R = TypeVar("R")
+
+__all__ = [
+    "available_resources",
+    "cancel",
+    "cluster_resources",
+    "error_info",
+    "get",
+    "get_gpu_ids",
+    "get_runtime_context",
+    "init",
+    "is_initialized",
+    "method",
+    "nodes",
+    "put",
+    "remote",
+    "shutdown",
+    "wait",
+]
+
+
+# -- remote functions ------------------------------------------------------------------------
+
+
+@overload
+def remote(function: Callable[..., R], /) -> RemoteFunction[R]: ...
+@overload
+def remote(**options: Any) -> Callable[[Callable[..., R]], RemoteFunction[R]]: ...
+def remote(*args: Any, **options: Any) -> Any:
+    """Make a function one whose calls run as tasks: `@remote` or `@remote(num_cpus=2, ...)`.
+
+    The function is called as `f.remote(...)`, which returns an `ObjectRef` at once. References
+    among the arguments are replaced by their values before the function runs.
+
+    Keyword Args:
+        num_cpus (float): CPUs that the task reserves; 1 by default.
+        num_gpus (float): GPUs that the task reserves.
+        resources (dict): Other resources of `init(resources=...)` that it reserves.
+        memory (int): Bytes of memory that it reserves.
+        num_returns (int | str): How many references a call returns, or "streaming" for a generator
+            of references, which is what generator functions do by default.
+        max_retries (int): How often it is run again when its worker died; 3 by default.
+        retry_exceptions (bool | list): Whether it is also run again when it raised; or what.
+        max_calls (int): After how many calls a worker is replaced; 0: never.
+        name (str): What it is called in logs and errors; the function's name by default.
+        runtime_env (dict): What it runs in, see `init`.
+        scheduling_strategy: "DEFAULT", "SPREAD" or a `NodeAffinitySchedulingStrategy`.
+
+    Raises:
+        TypeError, ValueError: an option is wrong, or what is decorated is no function.
+    """
+    if len(args) == 1 and not options and callable(args[0]):
+        return _remote(args[0], {})
+    if args or not options:
+        raise TypeError(
+            "The @remote decorator must be applied either with no arguments and no parentheses, "
+            "for example '@remote', or with options only, for example '@remote(num_returns=2)'. "
+            f"The options are {', '.join(TASK_OPTIONS)}."
+        )
+    return lambda function: _remote(function, options)
+
+
+def _remote(function: Any, options: dict[str, Any]) -> Any:
+    from inspect import isfunction
+
+    if isinstance(function, type):
+        raise NotImplementedError(
+            f"actors are not there yet: @remote cannot be applied to the class {function.__name__}."
+        )
+    if not isfunction(function) and type(function).__name__ != "cython_function_or_method":
+        raise TypeError(
+            "The @remote decorator must be applied to either a function or a class, not to "
+            f"{function!r}. Any other callable can be called from a function: "
+            "@remote def f(*args): return callable(*args)."
+        )
+    if not function.__module__:
+        function.__module__ = "global"
+    return make(function, options)
+
+
+def method(*args: Any, **options: Any) -> Any:
+    """Give a method of an actor class options: `@method(num_returns=2)`.
+
+    Raises:
+        TypeError, ValueError: an option is wrong.
+    """
+    validate_method_options(options)
+
+    def annotate(function: Any) -> Any:
+        for name, value in options.items():
+            setattr(function, f"__ray_{name.lstrip('_')}__", value)
+        return function
+
+    return annotate(args[0]) if args else annotate
+
+
+# -- objects ---------------------------------------------------------------------------------
+
+
+@overload
+def get(
+    object_refs: ObjectRef[R], *, timeout: float | None = None, copy_on_write: bool = False
+) -> R: ...
+@overload
+def get(
+    object_refs: list[ObjectRef[R]], *, timeout: float | None = None, copy_on_write: bool = False
+) -> list[R]: ...
+@overload
+def get(
+    object_refs: ObjectRefGenerator, *, timeout: float | None = None, copy_on_write: bool = False
+) -> ObjectRefGenerator: ...
+def get(object_refs: Any, *, timeout: float | None = None, copy_on_write: bool = False) -> Any:
+    """Wait for objects and return them: one for a reference, a list for a list of references.
+
+    Arrays are views of the store's memory, not copied, and cannot be written to.
+
+    Args:
+        object_refs: A reference or a list of references.
+        timeout: How many seconds to wait at most; 0: do not wait; None: as long as it takes.
+        copy_on_write: Whether arrays, dataframes and tensors can be written to. Only pages that are
+            written are copied, and nobody else sees it.
+
+    Raises:
+        GetTimeoutError: not all of them were there in time.
+        RayTaskError: a task failed; it is also an instance of what the task raised.
+        TypeError, ValueError: it is not a reference, or the timeout is negative.
+    """
+    if timeout is not None:
+        timeout = _timeout(timeout)
+    if type(object_refs) is not ObjectRef:
+        if isinstance(object_refs, (ObjectRefGenerator, DynamicObjectRefGenerator)):
+            return object_refs
+        _check_refs(object_refs)
+        connection.ensure()
+    return _core.get(object_refs, timeout, copy_on_write)
+
+
+def _check_refs(object_refs: Any) -> None:
+    if not isinstance(object_refs, list):
+        raise ValueError(
+            f"Invalid type of object refs, {type(object_refs)}, is given. 'object_refs' must "
+            "either be an ObjectRef or a list of ObjectRefs: of a tuple or a generator, pass "
+            "list(...)."
+        )
+    for ref in object_refs:
+        if type(ref) is not ObjectRef:
+            raise TypeError(
+                f"Attempting to call `get` on the value {ref!r}, which is not an ObjectRef: only "
+                "what .remote() and put() return can be got."
+            )
+
+
+def _timeout(timeout: Any) -> float | None:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        try:
+            timeout = float(timeout) if not isinstance(timeout, (str, bool)) else None
+        except (TypeError, ValueError):
+            timeout = None
+        if timeout is None:
+            raise TypeError("The 'timeout' argument must be a number of seconds or None.")
+    if timeout == -1:
+        return None  # how Ray's older programs say None
+    if not timeout >= 0:
+        raise ValueError(f"The 'timeout' argument must be nonnegative. Received {timeout}")
+    return timeout
+
+
+def put(value: R) -> ObjectRef[R]:
+    """Store an object, which cannot be changed any more, and return a reference to it.
+
+    Raises:
+        TypeError: it cannot be serialized, or is itself a reference.
+        ObjectStoreFullError: there is no room for it.
+    """
+    if _core.get_session() is None:
+        connection.ensure()
+    return _core.put(value)
+
+
+def wait(
+    ray_waitables: list[Any],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[Any], list[Any]]:
+    """Wait until some of the objects are there; return the references of those, and the rest.
+
+    Both lists are in the order of the argument; the first has `num_returns` items at most.
+
+    Args:
+        ray_waitables: A list of different references, or generators of references.
+        num_returns: How many to wait for.
+        timeout: How many seconds to wait at most; 0: do not wait; None: as long as it takes.
+        fetch_local: Accepted: every object is on this machine.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+    """
+    if not isinstance(ray_waitables, list):
+        single = isinstance(ray_waitables, (ObjectRef, ObjectRefGenerator))
+        raise TypeError(
+            "wait() expected a list of ObjectRef or ObjectRefGenerator, got "
+            + (f"a single one, {ray_waitables}" if single else f"{type(ray_waitables)}")
+        )
+    if timeout is not None:
+        timeout = _wait_timeout(timeout)
+    generators = _check_waitables(ray_waitables)
+    connection.ensure()
+    if not ray_waitables:
+        return [], []
+    _check_count(num_returns, len(ray_waitables))
+    if generators:
+        return _wait_for_generators(ray_waitables, num_returns, timeout)
+    return _core.wait(ray_waitables, num_returns, timeout)
+
+
+def _wait_timeout(timeout: Any) -> float:
+    if timeout == -1:
+        raise ValueError("The 'timeout' argument must be nonnegative. Received -1")
+    return _timeout(timeout) or 0.0
+
+
+def _check_waitables(refs: list[Any]) -> bool:
+    """Whether there are generators among them."""
+    generators = False
+    for ref in refs:
+        if type(ref) is not ObjectRef:
+            if not isinstance(ref, ObjectRefGenerator):
+                raise TypeError(
+                    "wait() expected a list of ObjectRef or ObjectRefGenerator, got list "
+                    f"containing {type(ref)}"
+                )
+            generators = True
+    if len(set(refs)) != len(refs):
+        raise ValueError(
+            "Wait requires a list of unique ray_waitables: list(dict.fromkeys(refs)) has each once."
+        )
+    return generators
+
+
+def _wait_for_generators(
+    waitables: list[Any], num_returns: int, timeout: float | None
+) -> tuple[list[Any], list[Any]]:
+    """As `wait`, where a generator is ready when its next reference is there."""
+    from time import monotonic
+
+    end = None if timeout is None else monotonic() + timeout
+    pause = 0.001
+    while True:
+        ready = [waitable for waitable in waitables if _is_ready(waitable)][:num_returns]
+        left = pause if end is None else min(end - monotonic(), pause)
+        if len(ready) == num_returns or left <= 0:
+            found = set(ready)
+            return ready, [waitable for waitable in waitables if waitable not in found]
+        # Returns at once when a task has ended; what a generator yields is seen a little later.
+        missing = [
+            waitable if type(waitable) is ObjectRef else waitable.completed()
+            for waitable in waitables
+            if not _is_ready(waitable)
+        ]
+        if missing:
+            _core.wait(missing, 1, left)
+        pause = min(pause * 2, 0.02)
+
+
+def _is_ready(waitable: Any) -> bool:
+    if type(waitable) is ObjectRef:
+        return bool(_core.ready(waitable))
+    return bool(waitable.next_ready())
+
+
+def _check_count(num_returns: Any, most: int) -> None:
+    if isinstance(num_returns, bool) or not isinstance(num_returns, int):
+        raise TypeError(f"num_returns must be an integer, got {num_returns!r}.")
+    if num_returns <= 0:
+        raise ValueError(f"Invalid number of objects to return {num_returns}.")
+    if num_returns > most:
+        raise ValueError(
+            f"num_returns={num_returns} cannot be greater than the number of ray_waitables "
+            f"provided to wait, {most}."
+        )
+
+
+def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:
+    """Cancel the task that is to make this object; do nothing if it has ended.
+
+    A task that has not begun never will; one that runs is interrupted by KeyboardInterrupt, with
+    `force` its worker is killed. `get` of its references raises TaskCancelledError.
+
+    Args:
+        ray_waitable: A reference, or a generator of references.
+        force: Whether to kill the worker that runs the task.
+        recursive: Whether tasks that the task has submitted are cancelled, too.
+
+    Raises:
+        TypeError: it is neither a reference nor a generator of references.
+    """
+    if not isinstance(ray_waitable, (ObjectRef, ObjectRefGenerator)):
+        raise TypeError(
+            "cancel() only supported for object refs. For actors, try kill(). "
+            f"Got: {type(ray_waitable)}."
+        )
+    for name, value in (("force", force), ("recursive", recursive)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, got {value!r}.")
+    connection.ensure()
+    _core.cancel(ray_waitable, force, recursive)
+
+
+# -- the session -----------------------------------------------------------------------------
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The nodes of the session, of which there is one: id, address, resources, labels."""
+    from .resources import NODE_IP
+
+    total = cluster_resources()
+    known = connection.info()
+    import socket
+
+    return [
+        {
+            "NodeID": known["node_id"],
+            "Alive": True,
+            "NodeManagerAddress": NODE_IP,
+            "NodeManagerHostname": socket.gethostname(),
+            "NodeManagerPort": 0,
+            "ObjectManagerPort": 0,
+            "ObjectStoreSocketName": None,
+            "RayletSocketName": None,
+            "MetricsExportPort": 0,
+            "NodeName": NODE_IP,
+            "DeathReason": 0,
+            "DeathReasonMessage": "",
+            "alive": True,
+            "Resources": total,
+            "Labels": dict(known["labels"]),
+        }
+    ]
+
+
+def cluster_resources() -> dict[str, float]:
+    """Everything that tasks can reserve, by name."""
+    return dict(connection.required().total_resources())
+
+
+def available_resources() -> dict[str, float]:
+    """What of it is not reserved at the moment; what is used up is left out."""
+    return dict(connection.required().available_resources())
+
+
+def error_info() -> list[dict[str, Any]]:
+    """The tasks that failed last: type, message, traceback and task; deprecated.
+
+    `get` raises the error of the task itself.
+    """
+    warn("error_info() is deprecated: get() raises the error of the task.", DeprecationWarning)
+    connection.required()
+    if connection.local is not None:
+        return [error_log.describe(failure) for failure in connection.local.errors]
+    return error_log.recent()

@@ -1,0 +1,112 @@
+"""Which session this process is in: the driver's, a worker's, local mode's or none.
+
+May import the core and `session`; `start` when a session has to be started by itself.
+"""
+
+from __future__ import annotations
+
+from . import _core
+from .exceptions import RaySystemError
+
+TYPE_CHECKING = False  # typing's, without the import
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .local_mode import LocalMode
+
+__all__ = ["ensure", "in_worker", "info", "publish", "required"]
+
+#: Under which key the session's processes find what is known of it.
+_INFO = b"session's info  "
+
+#: Where tasks run if they run in this process.
+local: LocalMode | None = None
+
+_info: tuple[Any, dict[str, Any]] | None = None
+
+
+def ensure() -> Any:
+    """The session of this process, started by itself if there is none.
+
+    Raises:
+        RaySystemError: this process was forked from one with a session.
+    """
+    session = _core.get_session()
+    if session is None:
+        refuse_fork()
+        from .start import init
+
+        init()
+        session = _core.get_session()
+    elif session.dead:
+        required()
+    return session
+
+
+def required() -> Any:
+    """The session of this process.
+
+    Raises:
+        RaySystemError: there is none, or its node process has died.
+    """
+    session = _core.get_session()
+    if session is None:
+        refuse_fork()
+        raise RaySystemError("no session has been started yet: call init() first")
+    if session.dead:
+        raise RaySystemError(
+            "the session's node process died, its tasks and objects are lost: call shutdown(), "
+            "then init() for another session"
+        )
+    return session
+
+
+def refuse_fork() -> None:
+    from .session import forked_from
+
+    parent = forked_from()
+    if parent is not None:
+        raise RaySystemError(
+            f"this process was forked from the driver (pid {parent}) after init(), and cannot use "
+            "its session: call the API in the driver only, start processes with the 'spawn' "
+            "method, fork before init(), or call init() here for a session of its own"
+        )
+
+
+def in_worker() -> bool:
+    """Whether this process runs tasks of a session, rather than being its driver."""
+    if _core.get_session() is None or local is not None:
+        return False
+    from .session import current
+
+    return current() is None
+
+
+# -- what is known of the session ------------------------------------------------------------
+
+
+def publish(session: Any, known: dict[str, Any]) -> None:
+    """Let every process of the session know; the driver does it before anything else."""
+    import json
+
+    session.publish(_INFO, json.dumps(known).encode())
+
+
+def info() -> dict[str, Any]:
+    """Ids, namespace, directory and labels of the session."""
+    global _info
+    if local is not None:
+        return local.info
+    session = required()
+    if _info is None or _info[0] is not session:
+        import json
+
+        # Short texts have zero bytes behind them.
+        _info = session, json.loads(bytes(session.find(_INFO)).rstrip(b"\0"))
+    return _info[1]
+
+
+def forget() -> None:
+    """The session has ended."""
+    global _info, local
+    _info = local = None

@@ -1,0 +1,265 @@
+"""Functions on their way to workers: encoded once, published under their hash, loaded once.
+
+What cannot be encoded is reported with the path to it, what is large with its variables. May
+import `pyray.serialization`, `signature`, `warn`.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from .warn import once, warn
+
+TYPE_CHECKING = False  # typing's, without the import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = [
+    "WARN_BYTES",
+    "Collected",
+    "argument_error",
+    "encode",
+    "forget",
+    "function_id",
+    "load",
+    "name_of",
+    "put_error",
+    "result_error",
+    "retries",
+]
+
+#: A function above this many bytes is worth a warning, one above the second is refused.
+WARN_BYTES = 1_000_000
+ERROR_BYTES = 100_000_000
+
+
+# -- publishing ------------------------------------------------------------------------------
+
+
+class _Published:
+    """The ids of functions in one session, by function and by what its worker does with it.
+
+    A worker notes what it has loaded, so that a function that submits itself is not published
+    again.
+    """
+
+    def __init__(self, session: Any) -> None:
+        from weakref import WeakKeyDictionary
+
+        self.session = session
+        self.ids: Any = WeakKeyDictionary()
+        self.names: dict[int, str] = {}
+
+    def find(self, function: Any, key: Any) -> int | None:
+        try:
+            return self.ids[function].get(key)
+        except (KeyError, TypeError):
+            return None
+
+    def note(self, function: Any, key: Any, number: int) -> None:
+        try:
+            self.ids.setdefault(function, {})[key] = number
+        except TypeError:
+            pass  # no weak references to it: it is published again
+
+
+_published = _Published(None)
+
+
+def _published_in(session: Any) -> _Published:
+    global _published
+    if _published.session is not session:
+        _published = _Published(session)
+    return _published
+
+
+def function_id(
+    session: Any, function: Callable[..., Any], options: dict[str, Any], collect: int = 0
+) -> int:
+    """The id under which workers of `session` find the function; it is published if need be.
+
+    `options` are those that its worker needs; with `collect` the function is a generator whose
+    first values are the results.
+
+    Raises:
+        TypeError: the function cannot be encoded.
+        ValueError: it is far too large.
+    """
+    published = _published_in(session)
+    key = (tuple(options.items()), collect)
+    number = published.find(function, key)
+    if number is None:
+        blob = encode(Collected(function, collect) if collect else function, options)
+        number = session.publish(blake2b(blob, digest_size=16).digest(), blob)
+        published.note(function, key, number)
+    return number
+
+
+def load(session: Any, number: int, blob: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function that was published under that id, and the options that matter to who runs it."""
+    from ..serialization import deserialize
+
+    function, options = deserialize(blob)
+    collect = function.count if isinstance(function, Collected) else 0
+    key = (tuple(options.items()), collect)
+    published = _published_in(session)
+    published.note(inner_function(function), key, number)
+    published.names[number] = full_name(function)
+    return function, options
+
+
+def name_of(session: Any, number: int) -> str | None:
+    """Module and name of a function that this process has loaded."""
+    return _published_in(session).names.get(number)
+
+
+def retries(error: BaseException, options: dict[str, Any]) -> bool:
+    """Whether a task with these options that raised `error` is to be run again."""
+    retry = options.get("retry_exceptions", False)
+    return retry if isinstance(retry, bool) else isinstance(error, retry)
+
+
+def forget() -> None:
+    """The session has ended."""
+    _published_in(None)
+
+
+class Collected:
+    """A generator function whose first values are the `count` results of a task."""
+
+    def __init__(self, function: Callable[..., Any], count: int) -> None:
+        self.function = function
+        self.count = count
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from itertools import islice
+
+        values = self.function(*args, **kwargs)
+        found = tuple(islice(values, self.count))
+        values.close()
+        return found[0] if self.count == 1 and found else found
+
+
+def encode(function: Callable[..., Any], options: dict[str, Any]) -> bytes:
+    """The message of a function and of the options that its worker needs.
+
+    Raises:
+        TypeError: something that the function uses cannot be serialized; the text says what.
+        ValueError: it is far too large.
+    """
+    from ..serialization import dumps
+
+    try:
+        blob = dumps((function, options))
+    except Exception as error:
+        raise unserializable(error, function, f"the function {full_name(function)}") from error
+    if len(blob) > WARN_BYTES:
+        _complain(inner_function(function), len(blob))
+    return blob
+
+
+def inner_function(function: Any) -> Any:
+    return function.function if isinstance(function, Collected) else function
+
+
+def full_name(function: Any) -> str:
+    """Module and name, as Ray writes them."""
+    function = inner_function(function)
+    return f"{function.__module__}.{function.__name__}"
+
+
+# -- what is too large -----------------------------------------------------------------------
+
+
+def _complain(function: Any, size: int) -> None:
+    name = full_name(function)
+    what = f"The function {name} is {_text_of_size(size)} with what it uses"
+    largest = sorted(captured_sizes(function).items(), key=lambda item: -item[1])[:5]
+    used = ", ".join(f"{variable} ({_text_of_size(bytes_)})" for variable, bytes_ in largest)
+    used = f" Its largest variables: {used}." if used else ""
+    advice = " put() them and pass the references as arguments: ref = put(x); f.remote(ref)."
+    if size > ERROR_BYTES:
+        raise ValueError(
+            f"{what}: it is too large (the limit is {_text_of_size(ERROR_BYTES)}).{used}{advice}"
+        )
+    if once(f"large function {name} {size}"):
+        warn(f"{what}, and is sent to every worker.{used}{advice}")
+
+
+def captured_sizes(function: Any) -> dict[str, int]:
+    """What a function carries with it, by name, in bytes of its message."""
+    from ..serialization.inspect import _function_groups
+
+    sizes: dict[str, int] = {}
+    for _, parts in _function_groups(function):
+        for name, _, value in parts:
+            if value is function or getattr(value, "_function", None) is function:
+                continue
+            sizes[name] = max(sizes.get(name, 0), _size(value))
+    return sizes
+
+
+def _size(value: Any) -> int:
+    from ..serialization import dumps
+
+    try:
+        return len(dumps(value))
+    except Exception:
+        return 0
+
+
+def _text_of_size(size: int) -> str:
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+# -- what cannot be serialized ---------------------------------------------------------------
+
+
+def unserializable(error: BaseException, value: Any, what: str) -> TypeError:
+    """What to raise when `value` could not be serialized: the report names the culprit."""
+    from io import StringIO
+
+    from ..serialization import inspect_serializability
+
+    report = StringIO()
+    try:
+        inspect_serializability(value, print_file=report)
+    except Exception:
+        pass  # the value fails to be looked at, too: its own error has to do
+    return TypeError(f"Could not serialize {what}: {error}\n{report.getvalue()}".rstrip())
+
+
+def argument_error(
+    error: BaseException, args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+) -> BaseException:
+    """What to raise when the arguments of a call could not be serialized."""
+    from ..serialization import dumps
+
+    for position, value in [*enumerate(args), *kwargs.items()]:
+        try:
+            dumps(value)
+        except Exception as problem:
+            return unserializable(problem, value, f"the argument {position} of {name}")
+    return error
+
+
+def put_error(error: BaseException, value: Any) -> TypeError:
+    """What to raise when a value of `put` could not be serialized."""
+    return unserializable(error, value, f"the put value {_shown(value)}")
+
+
+def result_error(error: BaseException, value: Any, name: str) -> TypeError:
+    """What to raise when the result of a task could not be serialized."""
+    return unserializable(error, value, f"the result {_shown(value)} of the task {name}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = object.__repr__(value)
+    return text if len(text) <= 200 else text[:197] + "..."
