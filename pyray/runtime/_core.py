@@ -2,6 +2,7 @@
 
 from pyray.runtime._object import (
     ObjectRef,
+    check_unique,
     get,
     get_session,
     put,
@@ -23,6 +24,7 @@ __all__ = [
     "Submitter",
     "cancel",
     "cancel_requested",
+    "check_unique",
     "current_task",
     "get",
     "get_session",

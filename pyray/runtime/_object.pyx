@@ -12,6 +12,7 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from pyray.serialization._decoder cimport Buffer, decode, private_copy, scalar
@@ -526,6 +527,40 @@ def get(refs, timeout=None, bint copy_on_write=False):
     if type(refs) is ObjectRef:
         return get_one(session, refs, timeout, copy_on_write)
     return get_many(session, refs, timeout, copy_on_write)
+
+
+# Slots met in the current look at a list: a mark a slot, the number of the look.
+cdef uint32_t *marks = NULL
+cdef uint32_t look_number = 0
+cdef uint32_t marks_session = 0
+
+
+def check_unique(list refs):
+    """0 if these are different references, 1 if one is there twice, 2 if one is something else."""
+    global marks, look_number, marks_session
+    cdef Session session = open_session()
+    cdef Py_ssize_t i
+    cdef uint32_t slot
+    if marks_session != serial:
+        free(marks)
+        # Zero pages that are never touched cost nothing.
+        marks = <uint32_t *> calloc(session.s.control.objects.limit, sizeof(uint32_t))
+        marks_session, look_number = serial, 0
+        if marks == NULL:
+            marks_session = 0
+            raise MemoryError
+    look_number += 1
+    if look_number == 0:  # after four thousand million looks: begin anew
+        marks_session = 0
+        return check_unique(refs)
+    for i in range(PyList_GET_SIZE(refs)):
+        if type(<object> PyList_GET_ITEM(refs, i)) is not ObjectRef:
+            return 2
+        slot = slot_of(<object> PyList_GET_ITEM(refs, i))
+        if marks[slot] == look_number:
+            return 1
+        marks[slot] = look_number
+    return 0
 
 
 cdef object split(Session session, list refs, Py_ssize_t num_returns):
