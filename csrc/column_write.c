@@ -1,5 +1,6 @@
 /* From columns to bytes: numbering the nodes, the description, the columns in their order. */
 #include "column.h"
+#include "copy.h"
 
 #include <stdlib.h>
 
@@ -282,7 +283,7 @@ void pr_write_blobs(const PrBlob *blobs, size_t n, uint8_t *out) {
     size_t i;
     for (i = 0; i < n; i++) {
         uint64_t size = (uint64_t)blobs[i].size, full = pad64(size);
-        if (size) memcpy(out, blobs[i].data, size);
+        if (size) pr_copy(out, blobs[i].data, size);
         memset(out + size, 0, full - size);
         out += full;
     }
