@@ -31,8 +31,8 @@ void pr_copy(void *to, const void *from, size_t size) {
     if (n > 1 && n > (size_t)usable_cores()) n = (size_t)usable_cores();
     size_t each = size / n & ~(size_t)4095, at = 0;
     for (size_t i = 0; i < n; i++, at += each) {
-        parts[i] = (Part){(uint8_t *)to + at, (const uint8_t *)from + at,
-                          i + 1 < n ? each : size - at};
+        parts[i] =
+            (Part){(uint8_t *)to + at, (const uint8_t *)from + at, i + 1 < n ? each : size - at};
         if (i) started[i] = !pthread_create(&threads[i], NULL, copy_part, &parts[i]);
     }
     copy_part(&parts[0]);

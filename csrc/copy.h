@@ -1,7 +1,7 @@
 /* Copies of large buffers, by several threads where there are cores for them.
  *
- * One thread does not saturate the memory of most machines, and page faults of new memory are served
- * by as many cores as cause them.
+ * One thread does not saturate the memory of most machines, and page faults of new memory are
+ * served by as many cores as cause them.
  */
 #ifndef PYRAY_COPY_H
 #define PYRAY_COPY_H
