@@ -42,6 +42,13 @@ class Inbox:
             yield marshal.loads(body)
         del self._data[:start]
 
+    def missing(self) -> int:
+        """How many bytes to read at least to make progress, and at most not to pass a message."""
+        have = len(self._data)
+        if have < 4:
+            return 4 - have
+        return 4 + int.from_bytes(self._data[:4], "little") - have
+
 
 class Outbox:
     """Frames that wait until a pipe, which does not block, takes them."""

@@ -16,6 +16,19 @@ def test_frames_come_out_however_they_are_cut():
         assert found == messages
 
 
+def test_one_message_can_be_read_and_no_more():
+    first, second = {"hello": "x" * 300}, {"shutdown": True}
+    data = frame(first) + frame(second)
+    inbox = Inbox()
+    at, found = 0, []
+    while not found:
+        wanted = inbox.missing()
+        found = list(inbox.feed(data[at : at + wanted]))
+        at += wanted
+    assert found == [first]
+    assert list(Inbox().feed(data[at:])) == [second]
+
+
 def test_outbox_keeps_what_a_pipe_does_not_take():
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

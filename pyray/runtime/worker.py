@@ -1,0 +1,182 @@
+"""A worker process, from its fork to its end: what it is to the system, and what runs its tasks.
+
+Imports the core and standard_streams; exceptions, runtime_env and the serializer when they are
+needed (the node has imported what most tasks need before it forked). design.md, section 4.
+
+A worker dies with the node (PR_SET_PDEATHSIG). It may be killed at any instant: what it held in
+shared memory is recovered by the node, its pipes are read to their end, and processes that its
+tasks started are killed with it unless they left its process group.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import mmap
+import os
+import signal
+import sys
+from typing import Any, NamedTuple, NoReturn
+
+from . import _core, _process, blas, standard_streams
+
+#: Descriptors that the node inherited and its workers use too.
+CONTROL, ARENA, WAKE = range(3, 6)
+
+
+class Start(NamedTuple):
+    """What the node gives to a worker that it has forked."""
+
+    node: int  # pid
+    env: int  # id of the runtime environment; 0: the default
+    out: int  # pipes
+    err: int
+    open_files: int  # the limit before the node raised its own
+    progress: mmap.mmap  # shared with the node
+    place: int  # where in it this worker notes that it can run tasks
+
+
+def main(start: Start, inherited: object) -> NoReturn:
+    """Run tasks until there is a reason to leave.
+
+    What is inherited from the node is not used here; it must not be finalized in this process.
+    """
+    status = 1
+    session = None
+    try:
+        _settle(start)
+        session = _core.Session.attach(CONTROL, ARENA, WAKE, "worker", start.env)
+        _core.set_session(session)
+        hooks = Hooks()
+        os.register_at_fork(after_in_child=lambda: _forget(session))
+        start.progress[start.place] = 1
+        _core.run_worker(session, hooks)
+        status = 0
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    _leave(session, status)
+
+
+def _settle(start: Start) -> None:
+    """Make a copy of the node into a process of its own."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, _on_interrupt)
+    signal.signal(signal.SIGTERM, _on_terminate)
+    os.setpgid(0, 0)
+    _process.die_with_parent(signal.SIGKILL)
+    if os.getppid() != start.node:
+        os._exit(1)  # the node died before the line above
+    _process.set_name(b"ray::worker")
+    _close_all_but(0, 1, 2, CONTROL, ARENA, WAKE, start.out, start.err)
+    standard_streams.redirect(start.out, start.err, _task_name)
+    faulthandler.enable(2, all_threads=False)
+    _limit_open_files(start.open_files)
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()  # else all workers draw the same numbers
+
+
+def _leave(session: Any, status: int) -> NoReturn:
+    """End as a program does that comes to its end, without taking the interpreter apart."""
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        atexit._run_exitfuncs()
+        standard_streams.flush()
+        if session is not None:
+            session.close()
+    finally:
+        os._exit(status)
+
+
+def _close_all_but(*kept: int) -> None:
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # it was that of the listing itself
+
+
+def _limit_open_files(soft: int) -> None:
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _task_name() -> str:
+    task = _core.current_task()
+    return task["name"] if task else ""
+
+
+def _on_interrupt(number: int, frame: Any) -> None:
+    """cancel() sends SIGINT to a worker that runs the task; it may come when it has just ended."""
+    if _core.current_task() is not None:
+        raise KeyboardInterrupt
+
+
+def _on_terminate(number: int, frame: Any) -> None:
+    """The session ends."""
+    raise SystemExit(128 + number)
+
+
+def _forget(session: Any) -> None:
+    """In a process that a task has forked: the session is not its own."""
+    session.dead = True
+    _core.set_session(None)
+
+
+class Hooks:
+    """What the loop of the core asks Python for."""
+
+    def __init__(self) -> None:
+        from . import resources
+
+        self._environment = resources.TaskEnvironment()
+        set_threads()
+
+    def load(self, session: Any, function_id: int, blob: Any) -> tuple[Any, Any]:
+        """The function of a blob, and its options."""
+        from . import functions
+
+        return functions.load(session, function_id, blob)
+
+    def failure(self, error: BaseException, name: str) -> object:
+        """What is stored as the result of a task that raised."""
+        from . import error_log, exceptions
+
+        failure = exceptions.RayTaskError.of(error, name)
+        error_log.note(failure)
+        return failure
+
+    def retry(self, error: BaseException, options: Any) -> bool:
+        """Whether a task that raised this is to be tried again, if it has tries left."""
+        from . import functions
+
+        return functions.retries(error, options)
+
+    def before(self, task: dict[str, Any]) -> None:
+        """Ahead of a task with GPUs, or with other CPUs than the last."""
+        self._environment.before(task)
+        set_threads()
+
+    def after(self, task: dict[str, Any]) -> None:
+        """Once that task is done."""
+        self._environment.after(task)
+
+    def setup_env(self, text: bytes) -> None:
+        """Ahead of the first task of a worker with a runtime environment of its own."""
+        from . import runtime_env
+
+        runtime_env.setup(text)
+        set_threads()
+
+
+def set_threads() -> None:
+    """Give linear algebra the threads that the environment says, though it was loaded before."""
+    if "numpy" in sys.modules:
+        text = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "1"
+        blas.set_threads(max(1, int(text)) if text.isdigit() else 1)
