@@ -385,7 +385,8 @@ def _spawn_node(given: tuple[int, ...], log: str) -> int:
     if not sys.executable:
         raise RuntimeError("sys.executable is empty: there is no Python to start the node with")
     # Out of the way of the places first, as one may stand where another belongs.
-    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in given]
+    beyond = _CONTROL + len(given)
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, beyond) for fd in given]
     actions: list[tuple[Any, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600),

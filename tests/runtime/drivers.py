@@ -107,20 +107,19 @@ class Watch:
     """Whether processes have ended; made while they run, so that no other can be meant."""
 
     def __init__(self, pids: list[int]) -> None:
-        self.fds = {pid: os.pidfd_open(pid) for pid in pids}
+        self.fds = [os.pidfd_open(pid) for pid in pids]
 
-    def ended(self) -> bool:
-        """Waits for all of them."""
-        waiting = dict((fd, pid) for pid, fd in self.fds.items())
+    def ended(self, but: int = 0) -> bool:
+        """Waits until all of them have, or all but so many."""
         poll = select.poll()
-        for fd in waiting:
+        for fd in self.fds:
             poll.register(fd, select.POLLIN)
-        while waiting:
+        while len(self.fds) > but:
             ready = poll.poll(DEADLINE * 1000)
             if not ready:
                 return False
             for fd, _ in ready:
                 poll.unregister(fd)
-                del waiting[fd]
+                self.fds.remove(fd)
                 os.close(fd)
         return True
