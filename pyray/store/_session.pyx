@@ -189,7 +189,7 @@ cdef class Session:
             if r.total > 0:
                 amount = <int64_t> r.available if available else r.total
                 if amount > 0:
-                    result[(<bytes> r.name).decode()] = amount / PR_UNIT
+                    result[(<bytes> r.name).decode()] = amount / <double> PR_UNIT
         return result
 
     def total_resources(self):
@@ -206,7 +206,7 @@ cdef class Session:
         result = {}
         for k in range(shape.n_needs):
             name = (<bytes> self.s.control.resources[shape.needs[k].kind].name).decode()
-            result[name] = shape.needs[k].amount / PR_UNIT
+            result[name] = shape.needs[k].amount / <double> PR_UNIT
         return result
 
     def resources_of(self, uint32_t shape):
