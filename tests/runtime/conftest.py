@@ -1,0 +1,29 @@
+"""Sessions for tests that need one: of a module, or of a single test."""
+
+from __future__ import annotations
+
+import pytest
+
+import pyray
+
+
+@pytest.fixture(scope="module")
+def session():
+    """A session with two CPUs, one GPU and some other resources, for the tests of a module."""
+    with pyray.init(
+        num_cpus=2,
+        num_gpus=2,
+        resources={"Custom": 2, "Half": 0.5},
+        object_store_memory=200 << 20,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"OF_THE_JOB": "job"}},
+    ) as context:
+        yield context
+
+
+@pytest.fixture
+def no_session():
+    """No session before the test, and none after it."""
+    pyray.shutdown()
+    yield
+    pyray.shutdown()
