@@ -124,9 +124,11 @@ def _on_terminate(number: int, frame: Any) -> None:
 
 
 def _forget(session: Any) -> None:
-    """In a process that a task has forked: the session is not its own."""
+    """In a process that a task has forked: the session is not its own, and signals are as usual."""
     session.dead = True
     _core.set_session(None)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Hooks:

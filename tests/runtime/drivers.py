@@ -71,6 +71,16 @@ class Driver:
     def go_on(self) -> None:
         os.write(self.orders, b"x")
 
+    def wait_until_it_sleeps(self) -> None:
+        """Until its main thread waits for something."""
+        while self._state() != "S":
+            assert self.process.poll() is None
+
+    def _state(self) -> str:
+        pid = self.process.pid
+        with open(f"/proc/{pid}/task/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         self.process.send_signal(number)
 

@@ -417,6 +417,133 @@ class TestOutput:
             running.end()
 
 
+class TestFlush:
+    def test_flush_prints_what_was_printed_before_it(self):
+        program = """
+            import io
+            ray.init(num_cpus=2)
+
+            @ray.remote
+            def hello(i):
+                print("hello", i)
+
+            sys.stdout = io.StringIO()
+            for i in range(50):
+                ray.get([hello.remote(i), hello.remote(-i)])
+                assert session.current().flush()
+                assert len(sys.stdout.getvalue().splitlines()) == 2 * i + 2
+        """
+        run(program, UNFOLDED)
+
+    def test_the_lines_of_a_notebooks_cell_come_before_its_end(self):
+        program = """
+            import io, types
+            callbacks = {}
+            events = types.SimpleNamespace(
+                register=lambda event, call: callbacks.setdefault(event, []).append(call),
+                unregister=lambda event, call: callbacks[event].remove(call),
+            )
+            shell = types.SimpleNamespace(events=events)
+            sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: shell)
+            ray.init(num_cpus=1)
+
+            @ray.remote
+            def hello():
+                print("hello")
+
+            sys.stdout = io.StringIO()
+            ray.get(hello.remote())
+            (after_cell,) = callbacks["post_execute"]
+            after_cell()
+            assert "hello" in sys.stdout.getvalue()
+            ray.shutdown()
+            assert callbacks == {"post_execute": []}
+        """
+        run(program)
+
+
+class TestInterrupt:
+    def test_ctrl_c_interrupts_get_and_leaves_the_session_as_it_was(self, tmp_path):
+        path = str(tmp_path / "fifo")
+        program = """
+            ray.init(num_cpus=1)
+
+            @ray.remote
+            def wait(path):
+                open(path).close()
+                return 1
+
+            path = os.environ["PATH_OF_TEST"]
+            os.mkfifo(path)
+            assert ray.get(wait.remote(os.devnull)) == 1
+            task = wait.remote(path)
+            try:
+                tell(**processes())
+                ray.get(task)
+            except KeyboardInterrupt:
+                tell(interrupted=True)
+            open(path, "w").close()
+            assert ray.get(task) == 1
+            tell(**processes())
+        """
+        with driver(program, {"PATH_OF_TEST": path}, start_new_session=True) as running:
+            before = running.told()
+            running.wait_until_it_sleeps()
+            # As the terminal does: to the whole foreground group.
+            os.killpg(running.process.pid, signal.SIGINT)
+            assert running.told() == {"interrupted": True}
+            assert running.told() == before
+            running.end()
+
+
+class TestFork:
+    def test_a_fork_of_the_driver_may_not_use_its_session_but_start_one(self):
+        program = """
+            ray.init(num_cpus=1)
+
+            @ray.remote
+            def one():
+                return 1
+
+            assert ray.get(one.remote()) == 1
+            ref = ray.put(2)
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    for call in (one.remote, lambda: ray.get(ref), lambda: ray.put(3)):
+                        try:
+                            call()
+                        except ray.exceptions.RaySystemError:
+                            pass
+                        else:
+                            os._exit(2)
+                    ray.init(num_cpus=1)
+                    assert ray.get(one.remote()) == 1
+                    ray.shutdown()
+                    status = 0
+                finally:
+                    os._exit(status)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert ray.get([one.remote(), ref]) == [1, 2]
+        """
+        run(program)
+
+    def test_a_fork_of_a_worker(self):
+        program = """
+            ray.init(num_cpus=1)
+
+            @ray.remote
+            def with_pool():
+                import multiprocessing
+                with multiprocessing.get_context("fork").Pool(2) as pool:
+                    return sum(pool.map(abs, range(-10, 0)))
+
+            assert ray.get([with_pool.remote() for _ in range(5)]) == [55] * 5
+        """
+        run(program)
+
+
 class TestPrivacy:
     def test_directories_are_private_and_nothing_listens(self, own_directory):
         with driver(
