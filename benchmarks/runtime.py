@@ -196,10 +196,10 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     if arguments.quick:
         return Settings(rounds=arguments.rounds or 3, parent=os.getpid())
     return Settings(
-        rounds=arguments.rounds or 5,
+        rounds=arguments.rounds or 7,
         seconds=1,
         warm=1,
-        budget=120,
+        budget=60,
         idle=5,
         quick=False,
         parent=os.getpid(),

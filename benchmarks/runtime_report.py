@@ -114,13 +114,13 @@ def judge_one(results: dict, name: str, target: Target) -> tuple[bool | None, st
     if ours is None:
         return None, ""
     if "error" in ours:
-        return False, f"failed: {ours['error']}"
+        return False, "failed"
     if target.kind == "times":
         theirs = peers.get(target.peer)
         if theirs is None:
             return None, value_text(ours["value"], row.unit)
         if "error" in theirs:
-            return None, f"{PEERS[target.peer].title} failed: {theirs['error']}"
+            return None, f"{PEERS[target.peer].title} failed"
         times = ratio(row, ours["value"], theirs["value"])
         return times >= target.number, f"{number_text(times)}×"
     if target.kind in ("of_limit", "over"):
@@ -280,6 +280,8 @@ def print_row(name: str, results: dict) -> None:
 def print_report(results: dict) -> list[dict]:
     """Print failures and verdicts; the verdicts are what the JSON keeps."""
     verdicts = judge(results)
+    if results["settings"]["quick"]:
+        print("\nquick: programs are smaller than their titles say, the JSON has their sizes")
     if lines := failures(results):
         print("\nfailed or left out", *lines, sep="\n  ")
     if verdicts:
