@@ -105,6 +105,8 @@ enum {
  * 0, PR_TIMEOUT, PR_INTERRUPTED (by a signal; with PR_ONCE by a notice), PR_ENDED. */
 int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
             int any_failure, int how);
+/* Waits until one of them is ready, or this process was notified since its `event` was `seen`. */
+int pr_wait_news(PrSession *s, const uint32_t *slots, size_t n, int64_t deadline, uint32_t seen);
 
 /* -- names ------------------------------------------------------------------------------------- */
 

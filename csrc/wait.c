@@ -51,15 +51,15 @@ static void watch_all(PrSession *s, const uint32_t *slots, size_t n, size_t need
     atomic_fetch_sub(&self->missing, ready);
 }
 
-int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
-            int any_failure, int how) {
+static int wait_from(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
+                     int any_failure, int how, const uint32_t *since) {
     size_t ready = count_ready(s, slots, n, needed, any_failure);
     int status = 0;
     if (ready >= needed) return 0;
     atomic_fetch_add(&s->self->waiting, 1);
     for (;;) {
         int64_t left = deadline < 0 ? -1 : deadline - pr_now();
-        uint32_t seen = atomic_load(&s->self->event);
+        uint32_t seen = since ? *since : atomic_load(&s->self->event);
         if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
         if (status) break;
         watch_all(s, slots, n, needed);
@@ -73,6 +73,15 @@ int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_
     }
     atomic_fetch_sub(&s->self->waiting, 1);
     return ready >= needed ? 0 : status;
+}
+
+int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
+            int any_failure, int how) {
+    return wait_from(s, slots, n, needed, deadline, any_failure, how, NULL);
+}
+
+int pr_wait_news(PrSession *s, const uint32_t *slots, size_t n, int64_t deadline, uint32_t seen) {
+    return wait_from(s, slots, n, 1, deadline, 0, PR_ONCE, &seen);
 }
 
 /* -- streams ----------------------------------------------------------------------------------- */

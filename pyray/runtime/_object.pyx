@@ -442,6 +442,38 @@ cdef int wait_slowly(Session session, const uint32_t *slots, size_t n, size_t ne
             return 0
 
 
+# Threads of this process that wait while it runs a task, and the number of that task.
+cdef int n_blocked = 0
+cdef uint32_t task_number = 0
+
+
+cdef uint32_t give_cpu(Session session) noexcept:
+    """A thread waits: the CPU of its task is for others until take_cpu() of what this returns."""
+    global n_blocked
+    n_blocked += 1
+    if n_blocked == 1:
+        pr_block(&session.s)
+    return task_number
+
+
+cdef void take_cpu(Session session, uint32_t number) noexcept:
+    """The thread goes on; the last one takes the CPU back, if its task is still the same."""
+    global n_blocked
+    if number == task_number:
+        n_blocked -= 1
+        if n_blocked == 0:
+            pr_unblock(&session.s)
+
+
+cdef void end_task(Session session) noexcept:
+    """The task is over; threads that it has left waiting have no CPU to give."""
+    global n_blocked, task_number
+    task_number += 1
+    if n_blocked:
+        n_blocked = 0
+        pr_unblock(&session.s)
+
+
 cdef int wait_for(Session session, const uint32_t *slots, size_t n, size_t needed,
                   int64_t deadline, bint any_failure) except -1:
     """1 when so many are ready, 0 when the time is over.
@@ -450,6 +482,7 @@ cdef int wait_for(Session session, const uint32_t *slots, size_t n, size_t neede
     """
     cdef int status
     cdef int64_t until = 0
+    cdef uint32_t number
     if not in_task:
         return wait_slowly(session, slots, n, needed, deadline, any_failure)
     until = pr_now() + session.s.control.spin
@@ -458,13 +491,11 @@ cdef int wait_for(Session session, const uint32_t *slots, size_t n, size_t neede
     if status == 0:
         return 1
     look_around(session)
-    with nogil:
-        pr_block(&session.s)
+    number = give_cpu(session)
     try:
         return wait_slowly(session, slots, n, needed, deadline, any_failure)
     finally:
-        with nogil:
-            pr_unblock(&session.s)
+        take_cpu(session, number)
 
 
 cdef inline bint is_ready(Session session, uint32_t slot):
@@ -605,19 +636,31 @@ def wait(list refs, Py_ssize_t num_returns, timeout):
     return split(session, refs, num_returns)
 
 
-def wait_for_news(list refs, timeout=None):
-    """Waits until one of the references is ready, or the session's interrupt() was called; those
-    that are ready. For the thread that serves futures."""
+def news():
+    """How often this process was notified; what happens later is news to wait_for_news()."""
+    cdef Session session = open_session()
+    return <uint32_t> session.s.self.event
+
+
+def wait_for_news(list refs, uint32_t since, timeout=None):
+    """Waits until one of the references is ready, or this process was notified since news() was
+    `since`, as the session's interrupt() does. For the thread that serves futures."""
     cdef Session session = open_session()
     cdef Py_ssize_t n = PyList_GET_SIZE(refs), i
     cdef uint32_t *slots = <uint32_t *> PyMem_Malloc(n * sizeof(uint32_t) + 1)
     cdef int64_t deadline = deadline_of(0.5 if timeout is None else timeout)
+    cdef uint32_t number = 0
     try:
         for i in range(n):
             slots[i] = slot_of(<object> PyList_GET_ITEM(refs, i))
-        with nogil:
-            pr_wait(&session.s, slots, n, 1, deadline, 0, PR_ONCE)
-        return [ref for i, ref in enumerate(refs) if is_ready(session, slots[i])]
+        if in_task:
+            number = give_cpu(session)
+        try:
+            with nogil:
+                pr_wait_news(&session.s, slots, n, deadline, since)
+        finally:
+            if in_task:
+                take_cpu(session, number)
     finally:
         PyMem_Free(slots)
 

@@ -19,11 +19,13 @@ from pyray.runtime._object cimport (
     begin_collecting,
     deadline_of,
     end_collecting,
+    give_cpu,
     new_ref,
     open_session,
     serial_now,
     session_now,
     slot_of,
+    take_cpu,
 )
 from pyray.serialization._encoder cimport Encoder, acquire, release, write_message
 from pyray.store._session cimport *
@@ -320,6 +322,7 @@ cdef class ObjectRefGenerator:
         cdef Session session = open_session()
         cdef uint32_t slot = slot_of(self.ref)
         cdef int64_t deadline = deadline_of(timeout), until
+        cdef uint32_t number
         cdef int status
         while True:
             found = self.take()
@@ -330,10 +333,10 @@ cdef class ObjectRefGenerator:
             until = pr_now() + 100000000
             if 0 <= deadline < until:
                 until = deadline
+            number = give_cpu(session)
             with nogil:
-                pr_block(&session.s)
                 status = pr_stream_wait(&session.s, slot, until, PR_SPIN)
-                pr_unblock(&session.s)
+            take_cpu(session, number)
             if PyErr_CheckSignals() < 0:
                 raise
             open_session()

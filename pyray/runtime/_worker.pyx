@@ -16,6 +16,7 @@ from libc.string cimport memcpy
 from pyray.runtime._object cimport (
     ObjectRef,
     encode_object,
+    end_task,
     new_ref,
     set_in_task,
     value_of,
@@ -175,6 +176,7 @@ cdef class Worker:
             self.call(task, t)
         finally:
             set_parent(0)
+            end_task(self.session)
             if set_up:
                 self.hooks.after(current_task())
             self.task = 0

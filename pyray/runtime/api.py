@@ -246,7 +246,7 @@ def _wait_timeout(timeout: Any) -> float:
 
 def _check_waitables(refs: list[Any]) -> bool:
     """Whether there are generators among them."""
-    if connection.local is None and _core.get_session() is not None and not _core.check_unique(refs):
+    if _core.get_session() is not None and not _core.check_unique(refs):
         return False
     generators = False
     for ref in refs:

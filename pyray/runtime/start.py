@@ -211,6 +211,8 @@ def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = F
 
 
 def _end() -> None:
+    if "pyray.runtime.futures" in sys.modules:
+        sys.modules["pyray.runtime.futures"].stop()
     if connection.local is not None:
         connection.local.stop()
     if "pyray.runtime.session" in sys.modules:

@@ -83,6 +83,7 @@ cdef extern from "session.h" nogil:
         uint32_t state
         uint32_t kind
         int32_t pid
+        uint32_t event
         uint32_t shape
         uint32_t blocked
         uint64_t running
@@ -176,6 +177,8 @@ cdef extern from "object.h" nogil:
     void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state)
     int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
                 int any_failure, int how)
+    int pr_wait_news(PrSession *s, const uint32_t *slots, size_t n, int64_t deadline,
+                     uint32_t seen)
     PrHandle pr_name_find(PrSession *s, const uint8_t *key)
     int pr_name_set(PrSession *s, const uint8_t *key, PrHandle handle, PrHandle *found)
     int pr_name_remove(PrSession *s, const uint8_t *key)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+from gates import Gate
 
 import pyray as ray
 
@@ -95,6 +98,34 @@ def test_references_made_in_a_task_outlive_it():
 
     refs = [ray.get(parent.remote())["ref"] for _ in range(4)]
     assert [len(ray.get(ref)) for ref in refs] == [1000] * 4
+
+
+def test_threads_of_a_task_that_wait(tmp_path):
+    @ray.remote
+    def outer():
+        found = []
+        threads = [
+            threading.Thread(target=lambda: found.append(ray.get(deep.remote(2)))) for _ in range(5)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return found
+
+    assert ray.get(outer.remote()) == [2] * 5
+    # The CPU was given back, and taken back, once.
+    gate = Gate(tmp_path)
+
+    @ray.remote(num_cpus=2)
+    def all_cpus():
+        gate.pass_through()
+
+    ref = all_cpus.remote()
+    gate.until_begun()
+    assert "CPU" not in ray.available_resources()
+    gate.open()
+    ray.get(ref)
 
 
 def test_mutual_recursion():

@@ -1,0 +1,215 @@
+"""References in event loops and as futures, served by one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+
+import pytest
+from gates import Gate
+
+import pyray as ray
+
+pytestmark = pytest.mark.usefixtures("session")
+
+
+@ray.remote
+def same(x):
+    return x
+
+
+@ray.remote
+def held(gate, value=None):
+    gate.pass_through()
+    return value
+
+
+@ray.remote
+def fail():
+    raise KeyError("failed")
+
+
+@ray.remote
+def count(n):
+    yield from range(n)
+
+
+async def opened(gate):
+    """In a thread, as opening a pipe blocks."""
+    await asyncio.to_thread(gate.until_begun)
+    await asyncio.to_thread(gate.open)
+
+
+def test_await():
+    async def main():
+        return await same.remote(5), await ray.put("there")
+
+    assert asyncio.run(main()) == (5, "there")
+
+
+def test_loop_goes_on_while_one_waits(tmp_path):
+    gate = Gate(tmp_path)
+
+    async def main():
+        ref = held.remote(gate, "value")
+        waiting = asyncio.ensure_future(ref)
+        await opened(gate)
+        return await waiting
+
+    assert asyncio.run(main()) == "value"
+
+
+def test_gather():
+    async def main():
+        return await asyncio.gather(*[same.remote(i) for i in range(500)])
+
+    assert asyncio.run(main()) == list(range(500))
+
+
+def test_no_thread_for_each(tmp_path):
+    gate = Gate(tmp_path)
+
+    async def main():
+        first = held.remote(gate)
+        rest = [asyncio.ensure_future(same.remote(first)) for _ in range(100)]
+        await asyncio.to_thread(gate.until_begun)
+        threads = [thread.name for thread in threading.enumerate()]
+        await asyncio.to_thread(gate.open)
+        await asyncio.gather(*rest)
+        return threads
+
+    threads = asyncio.run(main())
+    assert sum("pyray" in name for name in threads) == 2  # this one, and the listener
+
+
+def test_failure():
+    async def main():
+        with pytest.raises(KeyError, match="failed"):
+            await fail.remote()
+        return await asyncio.gather(fail.remote(), same.remote(1), return_exceptions=True)
+
+    failed, value = asyncio.run(main())
+    assert isinstance(failed, KeyError) and isinstance(failed, ray.exceptions.RayTaskError)
+    assert value == 1
+
+
+def test_timeout_and_await_again(tmp_path):
+    gate = Gate(tmp_path)
+
+    async def main():
+        ref = held.remote(gate, 3)
+        await asyncio.to_thread(gate.until_begun)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(ref, 0.01)
+        await asyncio.to_thread(gate.open)
+        return await ref
+
+    assert asyncio.run(main()) == 3
+
+
+def test_several_loops_in_threads():
+    async def main(start):
+        return await asyncio.gather(*[same.remote(start + i) for i in range(50)])
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda start: asyncio.run(main(start)), range(0, 200, 50)))
+    assert [value for part in found for value in part] == list(range(200))
+
+
+def test_future():
+    future = same.remote(7).future()
+    assert isinstance(future, concurrent.futures.Future)
+    assert future.result() == 7
+    assert ray.put(8).future().result(timeout=0) == 8
+    with pytest.raises(KeyError):
+        fail.remote().future().result()
+
+
+def test_futures_as_completed(tmp_path):
+    gates = [Gate(tmp_path, str(i)) for i in range(2)]
+    futures = [held.remote(gate, i).future() for i, gate in enumerate(gates)]
+    for gate in gates:
+        gate.until_begun()
+    gates[1].open()
+    done, rest = concurrent.futures.wait(futures, return_when="FIRST_COMPLETED")
+    assert done == {futures[1]} and rest == {futures[0]}
+    gates[0].open()
+    assert futures[0].result() == 0
+
+
+def test_callback():
+    called = threading.Event()
+    same.remote(1).future().add_done_callback(lambda future: called.set())
+    assert called.wait(60)
+
+
+def test_cancelled_future(tmp_path):
+    gate = Gate(tmp_path)
+    ref = held.remote(gate, 1)
+    gate.until_begun()
+    future = ref.future()
+    assert future.cancel()
+    gate.open()
+    assert ray.get(ref) == 1  # the task goes on
+
+
+def test_generator():
+    async def main():
+        return [await ref async for ref in count.remote(200)]
+
+    assert asyncio.run(main()) == list(range(200))
+
+
+def test_generator_that_yields_now_and_then(tmp_path):
+    gates = [Gate(tmp_path, str(i)) for i in range(3)]
+
+    @ray.remote
+    def yields():
+        for i, gate in enumerate(gates):
+            gate.pass_through()
+            yield i
+
+    async def main():
+        generator = yields.remote()
+        found = []
+        for gate in gates:
+            following = asyncio.ensure_future(generator.__anext__())
+            await opened(gate)
+            found.append(await (await following))
+        with pytest.raises(StopAsyncIteration):
+            await generator.__anext__()
+        return found
+
+    assert asyncio.run(main()) == [0, 1, 2]
+
+
+def test_in_a_task():
+    @ray.remote
+    def outer():
+        async def main():
+            return await asyncio.gather(*[same.remote(i) for i in range(10)])
+
+        return asyncio.run(main())
+
+    assert ray.get(outer.remote()) == list(range(10))
+
+
+def test_in_a_task_that_has_all_cpus():
+    @ray.remote(num_cpus=2)
+    def outer():
+        async def main():
+            return await same.options(num_cpus=2).remote(1)
+
+        return asyncio.run(main())
+
+    assert ray.get(outer.remote()) == 1
+
+
+def test_many_at_once():
+    async def main():
+        futures = [same.remote(os.urandom(2)).as_future() for _ in range(2000)]
+        return len(await asyncio.gather(*futures))
+
+    assert asyncio.run(main()) == 2000
