@@ -8,7 +8,7 @@
 
 #include <sys/eventfd.h>
 
-enum { LOCK_SPINS = 200, EVENT_SPINS = 32 };
+enum { LOCK_SPINS = 200, EVENT_SPINS = 32, SPIN_FAILURES = 4, SPIN_RETRY = 16 };
 
 void pr_enter_slowly(PrSession *s) {
     PrControl *c = s->control;
@@ -65,11 +65,18 @@ void pr_call_node(PrSession *s) {
     if (s->wake_fd >= 0) (void)!eventfd_write(s->wake_fd, 1);
 }
 
-/* Spinning costs a core that a worker may need: one process fewer than there are cores does it. */
+/* Spinning costs a core that a worker may need: one process fewer than there are cores does it, and
+ * where it was of no use some times in a row it is tried now and then only: what we wait for takes
+ * long, or others want the cores. */
 static int spin(PrSession *s, uint32_t seen) {
     PrControl *c = s->control;
     int came = 0;
+    uint32_t failures = atomic_load_explicit(&s->self->spin_failures, memory_order_relaxed);
     if (c->spin <= 0) return 0;
+    if (failures >= SPIN_FAILURES && failures % SPIN_RETRY) {
+        atomic_store_explicit(&s->self->spin_failures, failures + 1, memory_order_relaxed);
+        return 0;
+    }
     atomic_store(&s->self->spinning, 1); /* for the recovery, should we die */
     if (atomic_fetch_add(&c->spinners, 1) + 1 < (int32_t)c->n_cpus) {
         int64_t until = pr_now() + c->spin;
@@ -82,6 +89,7 @@ static int spin(PrSession *s, uint32_t seen) {
     }
     atomic_fetch_sub(&c->spinners, 1);
     atomic_store(&s->self->spinning, 0);
+    atomic_store_explicit(&s->self->spin_failures, came ? 0 : failures + 1, memory_order_relaxed);
     return came;
 }
 

@@ -89,8 +89,10 @@ static void bury_processes(Rebuild *r) {
     PrControl *c = s->control;
     size_t words = (r->n_objects + 63) / 64;
     uint32_t n_idle = 0;
+    int32_t n_woken = 0;
     for (uint32_t i = 1; i < r->n_processes; i++) {
         PrProcess *p = &s->processes[i];
+        if (is_live(s, i)) n_woken += atomic_load(&p->woken) != 0;
         if (atomic_load(&p->state) != PR_PROCESS_DEAD) continue;
         for (size_t w = 0; w < words; w++) {
             atomic_store_explicit(&pr_refs_of(s, i)[w], 0, memory_order_relaxed);
@@ -105,6 +107,7 @@ static void bury_processes(Rebuild *r) {
     for (size_t w = 0; w < sizeof c->idle / sizeof *c->idle; w++)
         n_idle += (uint32_t)__builtin_popcountll(atomic_load(&c->idle[w]));
     atomic_store(&c->n_idle, n_idle);
+    atomic_store(&c->n_woken, n_woken);
 }
 
 static void free_processes(Rebuild *r) {

@@ -268,6 +268,7 @@ static int wake_idle(PrSession *s, uint32_t env) {
             uint32_t i = word * 64 + (uint32_t)__builtin_ctzll(bits);
             if (atomic_load(&s->processes[i].env) != env) continue;
             if (!claim(s, i)) continue;
+            if (!atomic_exchange(&s->processes[i].woken, 1)) atomic_fetch_add(&c->n_woken, 1);
             pr_notify(s, &s->processes[i]);
             return 1;
         }
@@ -284,13 +285,21 @@ void pr_kick(PrSession *s, uint32_t index) {
         return;
     }
     if (atomic_load(&c->n_idle) && wake_idle(s, shape->env)) return;
-    pr_call_node(s);
+    /* One that is on its way will look for more when it has taken something. */
+    if (atomic_load(&c->n_woken) <= 0) pr_call_node(s);
 }
 
 static void kick_all(PrSession *s) {
     uint32_t n = atomic_load(&s->control->n_shapes);
     for (uint32_t i = 0; i < n; i++)
         if (atomic_load(&s->shapes[i].queue.count)) pr_kick(s, i);
+}
+
+/* Tasks in other environments than this worker's, which it was perhaps woken in vain for. */
+static void kick_others(PrSession *s) {
+    uint32_t n = atomic_load(&s->control->n_shapes), env = atomic_load(&s->self->env);
+    for (uint32_t i = 0; i < n; i++)
+        if (s->shapes[i].env != env && atomic_load(&s->shapes[i].queue.count)) pr_kick(s, i);
 }
 
 void pr_block(PrSession *s) {
@@ -425,11 +434,25 @@ static int steal(PrSession *s) {
     return 0;
 }
 
+void pr_coming(PrSession *s) {
+    pr_enter(s);
+    if (!atomic_exchange(&s->self->woken, 1)) atomic_fetch_add(&s->control->n_woken, 1);
+    pr_leave(s);
+}
+
+/* This worker has come to the queues: others need not reckon with it any more. */
+static void arrive(PrSession *s) {
+    if (atomic_load_explicit(&s->self->woken, memory_order_relaxed) &&
+        atomic_exchange(&s->self->woken, 0))
+        atomic_fetch_sub(&s->control->n_woken, 1);
+}
+
 static int look(PrSession *s) {
     if (refill(s)) return 1;
     release(s);
     while (find_shape(s)) {
         if (refill(s)) {
+            arrive(s);
             kick_all(s); /* what was released may do for others, too */
             return 1;
         }
@@ -465,6 +488,8 @@ int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline) {
             return 0;
         }
         release(s);
+        arrive(s);
+        kick_others(s);
         uint32_t seen = atomic_load(&self->event);
         if (atomic_load(&self->leave)) {
             kick_all(s);
@@ -486,6 +511,13 @@ int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline) {
 }
 
 /* -- for the node ------------------------------------------------------------------------------ */
+
+/* Idle, or woken. */
+static int is_coming(const PrSession *s, uint32_t i) {
+    return (atomic_load(&s->control->idle[i >> 6]) >> (i & 63) & 1) ||
+           (atomic_load(&s->processes[i].state) == PR_PROCESS_LIVE &&
+            atomic_load(&s->processes[i].woken));
+}
 
 uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room) {
     PrControl *c = s->control;
@@ -516,9 +548,7 @@ uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room
     for (uint32_t k = 0; k < n; k++) {
         uint32_t last = atomic_load(&c->n_processes);
         for (uint32_t i = 1; i < last && counts[k]; i++)
-            if (atomic_load(&s->processes[i].env) == envs[k] &&
-                atomic_load(&c->idle[i >> 6]) >> (i & 63) & 1)
-                counts[k]--;
+            if (atomic_load(&s->processes[i].env) == envs[k] && is_coming(s, i)) counts[k]--;
     }
     return n;
 }

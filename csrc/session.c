@@ -160,6 +160,8 @@ static int take_process_slot(PrSession *s, PrProcessKind kind) {
         atomic_store(&p->waiting, 0);
         atomic_store(&p->sleeping, 0);
         atomic_store(&p->spinning, 0);
+        atomic_store(&p->spin_failures, 0);
+        atomic_store(&p->woken, 0);
         atomic_store(&p->gpus, 0);
         atomic_store(&p->finished, 0);
         p->n_objects = p->n_tasks = 0;

@@ -197,7 +197,8 @@ typedef struct {
     _Atomic uint32_t sleeping; /* threads in a futex */
     _Atomic uint32_t waiting;  /* threads that watch objects */
     _Atomic uint32_t spinning;
-    _Atomic int32_t missing; /* watched objects to be sealed before it is worth waking */
+    _Atomic uint32_t spin_failures; /* in a row */
+    _Atomic int32_t missing;        /* watched objects to be sealed before it is worth waking */
     /* Scheduling; written by the process alone, but for the queue. */
     _Alignas(64) _Atomic uint32_t shape; /* whose resources it holds, or PR_NO_SHAPE */
     _Atomic uint32_t blocked;            /* its CPU is given back */
@@ -210,7 +211,8 @@ typedef struct {
     int64_t batch_began;       /* when the queue was last filled, with so many: */
     uint32_t batch;
     _Atomic int64_t idle_since;
-    PrQueue queue; /* its batch: owner pops, others may steal */
+    _Atomic uint32_t woken; /* claimed by another, and not looked at the queues since */
+    PrQueue queue;          /* its batch: owner pops, others may steal */
     /* Magazines; the slots say CACHED and this process, whatever stands here. */
     _Alignas(64) uint32_t n_objects, n_tasks;
     uint32_t objects[PR_MAGAZINE], tasks[PR_MAGAZINE];
@@ -256,6 +258,7 @@ typedef struct {
     int64_t gpu_free[PR_GPUS];
     _Alignas(64) _Atomic uint64_t idle[64]; /* bits of processes that wait for a task */
     _Atomic uint32_t n_idle;
+    _Atomic int32_t n_woken;              /* processes with `woken` */
     _Alignas(64) _Atomic uint32_t wanted; /* the node was told to look */
     _Atomic uint32_t starting;            /* workers forked and not attached yet */
     _Atomic int32_t spinners;

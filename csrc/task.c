@@ -257,6 +257,7 @@ void pr_bury_task(PrSession *s, uint32_t task) {
 void pr_finish(PrSession *s, uint32_t task) {
     pr_enter(s);
     atomic_store_explicit(&s->self->running, 0, memory_order_relaxed);
+    atomic_store_explicit(&s->self->finished, s->self->finished + 1, memory_order_relaxed);
     pr_bury_task(s, task);
     pr_leave(s);
 }

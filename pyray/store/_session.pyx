@@ -96,6 +96,8 @@ cdef class Session:
             raise_status(status, "cannot join the session")
         self.closed = False
         self.s.self.env = env
+        if kind == "worker" and not env:  # others have an environment to set up first
+            pr_coming(&self.s)
         return self
 
     cdef int check(self) except -1:
