@@ -13,6 +13,7 @@ import decimal
 import enum
 import functools
 import gc
+import re
 import sys
 import types
 from binascii import crc32
@@ -281,9 +282,15 @@ KEYS = ("a", "name", 1, -1, 2**70, 1.5, None, b"a", "\ud800", (1, 2), "x")
 PLACES = (0, -1, 1, -2, 2**70, slice(1, -1), slice(None, None, -2), slice(2, 2), slice(1, 99, 3))
 
 
+#: The dtype of an array whose items have no bytes, of which a message may have any number. Numpy
+#: makes a bool for each item of an array that is compared.
+NO_BYTES = re.compile(rb"[<>|=][SUV]0*(?![0-9])")
+
+
 def read_view(source: Any, **options: Any) -> None:
     """Some of what views can do; the message's bytes choose. Errors of steps do not end it."""
     dice = crc32(source)
+    compare = NO_BYTES.search(source) is None
     waiting = [view(source, **options)]
     for _ in range(MOST_VIEWS):
         if not waiting:
@@ -292,14 +299,14 @@ def read_view(source: Any, **options: Any) -> None:
         dice = dice * 0x5851F42D4C957F2D + 0x14057B7EF767814F & 0xFFFFFFFFFFFFFFFF
         if isinstance(lazy, Lazy):
             try:
-                waiting.extend(read_one(lazy, dice >> 32))
+                waiting.extend(read_one(lazy, dice >> 32, compare))
             except NEVER:
                 raise
             except Exception:
                 pass
 
 
-def read_one(lazy: Any, dice: int) -> Any:
+def read_one(lazy: Any, dice: int, compare: bool) -> Any:
     """Touch one view, and return what came out of it."""
     action, which = dice & 7, dice >> 3
     if action == 0:
@@ -310,13 +317,13 @@ def read_one(lazy: Any, dice: int) -> Any:
         lazy.name
         return lazy.arguments, lazy.state, lazy.list_items, lazy.dict_items
     if action == 1:
-        return repr(lazy), lazy == lazy.materialize()
+        return repr(lazy), compare and lazy == lazy.materialize()
     if isinstance(lazy, LazyDict):
         if action < 4:
             return (lazy.get(KEYS[which % len(KEYS)]),)
         return (item for item, _ in zip((lazy.values, lazy.keys)[which & 1](), range(MOST_ITEMS)))
     if action == 2:
-        return (KEYS[which % len(KEYS)] in lazy,)
+        return (compare and KEYS[which % len(KEYS)] in lazy,)
     if action < 6 and isinstance(lazy, LazyIndexed):
         found = lazy[PLACES[which % len(PLACES)]]
         return (found, found.materialize()) if action == 5 and isinstance(found, Lazy) else (found,)
