@@ -72,7 +72,8 @@ cdef object ended(str text):
 
 cdef Session open_session():
     if current is None:
-        raise ended("no session has been started yet: call init() first")
+        from pyray.runtime.connection import no_session
+        no_session()
     if current.closed or current.dead:
         try:
             current.check()

@@ -36,7 +36,6 @@ cdef enum:
     PLACED = 16
     OBJECT_LOST = 3
     CANCELLED = 2
-    ENV_FAILED = 6
 
 # Failures of tasks of this process, the latest last: for error_info().
 cdef object failures = deque(maxlen=256)
@@ -158,7 +157,7 @@ cdef class Worker:
         cdef uint32_t failed = 0
         cdef bint set_up = False
         if self.env_error is not None:
-            pr_fail_task(s, task, ENV_FAILED, str(self.env_error).encode()[:75])
+            self.store_failure(task, t, self.env_error, self.env_error)
             return 0
         if t.n_dependencies:
             failed = pr_failed_dependency(s, task)

@@ -383,5 +383,5 @@ def error_info() -> list[dict[str, Any]]:
     warn("error_info() is deprecated: get() raises the error of the task.", DeprecationWarning)
     connection.required()
     if connection.local is not None:
-        return [error_log.describe(failure) for failure in connection.local.errors]
+        return [error_log.describe(*failure) for failure in connection.local.errors]
     return error_log.recent()

@@ -10,7 +10,7 @@ from .exceptions import RaySystemError
 
 TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
     from .local_mode import LocalMode
 
@@ -22,6 +22,9 @@ _INFO = b"session's info  "
 #: Where tasks run if they run in this process.
 local: LocalMode | None = None
 
+#: Whether a thread is starting a session, which it has made already but not yet made known.
+starting = False
+
 _info: tuple[Any, dict[str, Any]] | None = None
 
 
@@ -32,11 +35,11 @@ def ensure() -> Any:
         RaySystemError: this process was forked from one with a session.
     """
     session = _core.get_session()
-    if session is None:
+    if session is None or starting:
         refuse_fork()
-        from .start import init
+        from .start import init_by_itself
 
-        init()
+        init_by_itself()
         session = _core.get_session()
     elif session.dead:
         required()
@@ -51,14 +54,19 @@ def required() -> Any:
     """
     session = _core.get_session()
     if session is None:
-        refuse_fork()
-        raise RaySystemError("no session has been started yet: call init() first")
+        no_session()
     if session.dead:
         raise RaySystemError(
             "the session's node process died, its tasks and objects are lost: call shutdown(), "
             "then init() for another session"
         )
     return session
+
+
+def no_session() -> NoReturn:
+    """Say why there is no session; the core asks, too."""
+    refuse_fork()
+    raise RaySystemError("no session has been started yet: call init() first")
 
 
 def refuse_fork() -> None:

@@ -2,7 +2,7 @@
 
 Workers append to it (one write a failure, so lines do not mix), the driver reads its end. It is
 bounded: a worker that finds it large starts it anew, the last part is kept beside it. May import
-`connection`. Nothing of it is worth failing for: a full disk loses lines.
+`connection` and `exceptions`. Nothing of it is worth failing for: a full disk loses lines.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 
 from . import connection
+from .exceptions import RayError, RayTaskError
 
 TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from typing import Any
-
-    from .exceptions import RayTaskError
 
 __all__ = ["describe", "note", "recent"]
 
@@ -27,14 +26,14 @@ LONGEST = 16 << 10
 MOST = 100
 
 
-def describe(failure: RayTaskError) -> dict[str, Any]:
+def describe(failure: RayError, task: str) -> dict[str, Any]:
     """A failure as `error_info()` shows it."""
-    cause = failure.cause
+    cause = failure.cause if isinstance(failure, RayTaskError) else failure
     return {
         "type": type(cause).__name__,
         "message": _text(cause),
         "traceback": str(failure),
-        "task": failure.function_name,
+        "task": task,
     }
 
 
@@ -45,13 +44,13 @@ def _text(cause: BaseException) -> str:
         return f"<its text cannot be had: {problem!r}>"
 
 
-def note(failure: RayTaskError) -> None:
+def note(failure: RayError, task: str) -> None:
     """Write down a failure of a task of this process."""
     import json
 
     try:
         path = _path()
-        described = {key: value[:LONGEST] for key, value in describe(failure).items()}
+        described = {key: value[:LONGEST] for key, value in describe(failure, task).items()}
         line = json.dumps(described).encode() + b"\n"
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

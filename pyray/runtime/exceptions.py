@@ -508,14 +508,20 @@ def from_code(code: int, text: str, ref_hex: str) -> Exception:
     return cls(text) if text else cls()
 
 
-def task_failure(error: BaseException, function_name: str) -> RayTaskError:
-    """What a worker stores as the result of the task of this name, which raised `error`."""
+def task_failure(error: BaseException, function_name: str) -> RayError:
+    """What a worker stores as the result of the task of this name, which raised `error`.
+
+    A task that ends its process by SystemExit is like one that does it otherwise.
+    """
+    if isinstance(error, SystemExit):
+        status = 0 if error.code is None else error.code
+        return WorkerCrashedError(f"{function_name} ended it: SystemExit, status {status}.")
     return RayTaskError.of(error, function_name)
 
 
-def as_raised(error: RayTaskError) -> BaseException:
+def as_raised(error: RayError) -> BaseException:
     """What `get` raises for a stored failure."""
-    return error.as_instanceof_cause()
+    return error.as_instanceof_cause() if isinstance(error, RayTaskError) else error
 
 
 _PLAIN = {1: WorkerCrashedError, 5: OutOfMemoryError, 7: ObjectStoreFullError}
@@ -535,3 +541,6 @@ RAY_EXCEPTION_TYPES = [
 ]
 
 __all__ = [cls.__name__ for cls in RAY_EXCEPTION_TYPES] + ["RAY_EXCEPTION_TYPES"]
+
+# Its classes bear its name: whoever has them has to have it, or they would be sent by value.
+from .. import exceptions as _public  # noqa: E402,F401

@@ -11,7 +11,7 @@ import os
 
 from . import _core, functions, resources
 from ._core import ObjectRef
-from .exceptions import RayTaskError, WorkerCrashedError
+from .exceptions import RayError, task_failure
 from .generators import DynamicObjectRefGenerator
 
 TYPE_CHECKING = False  # typing's, without the import
@@ -32,7 +32,7 @@ class LocalMode:
         self.info = known | {"name": name, "directory": "", "node_id": os.urandom(28).hex()}
         self.info["labels"] = {"ray.io/node-id": self.info["node_id"], **known["labels"]}
         self.tasks: list[dict[str, Any]] = []
-        self.errors: list[RayTaskError] = []
+        self.errors: list[tuple[RayError, str]] = []
 
     def stop(self) -> None:
         _core.set_session(None)
@@ -78,7 +78,7 @@ class LocalCall:
                 return self._failed(error)
             try:
                 return self._results(args, kwargs)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 covered = retry is True or isinstance(error, tuple(retry or ()))
                 if not left or not covered:
                     return self._failed(error)
@@ -112,7 +112,7 @@ class LocalCall:
                 yield _core.store(value)
         except StopIteration:
             return
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             yield self._failure(error)
 
     def _running(self) -> _Running:
@@ -128,8 +128,8 @@ class LocalCall:
         return _Running(self._mode.tasks, task)
 
     def _failure(self, error: BaseException) -> Any:
-        failure = RayTaskError.of(error, self._name)
-        self._mode.errors.append(failure)
+        failure = task_failure(error, self._name)
+        self._mode.errors.append((failure, self._name))
         return _core.store(failure, True)
 
     def _failed(self, error: BaseException) -> Any:
@@ -144,7 +144,7 @@ class LocalCall:
 
 
 class _Running:
-    """While this is entered, the task is the current one; it may not end the process."""
+    """While this is entered, the task is the current one."""
 
     def __init__(self, tasks: list[dict[str, Any]], task: dict[str, Any]) -> None:
         self._tasks = tasks
@@ -153,10 +153,8 @@ class _Running:
     def __enter__(self) -> None:
         self._tasks.append(self._task)
 
-    def __exit__(self, cls: type[BaseException] | None, error: Any, trace: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._tasks.pop()
-        if cls is not None and issubclass(cls, SystemExit):
-            raise WorkerCrashedError(f"It exited with status {error.code}.") from error
 
 
 class LocalGenerator:

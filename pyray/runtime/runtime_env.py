@@ -265,7 +265,7 @@ def setup(text: bytes) -> None:
             sys.path.insert(0, env["working_dir"])
         for name, value in env.get("env_vars", {}).items():
             os.environ[name] = _expanded(value)
-    except OSError as error:
+    except Exception as error:
         from .exceptions import RuntimeEnvSetupError
 
         raise RuntimeEnvSetupError(f"{type(error).__name__}: {error}") from error

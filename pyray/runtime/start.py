@@ -107,6 +107,13 @@ def init(
         return _init(given)
 
 
+def init_by_itself() -> None:
+    """`init()` unless there is a session; waits for the thread that is starting one."""
+    with _lock:
+        if not is_initialized():
+            init()
+
+
 def _init(given: dict[str, Any]) -> RayContext:
     given = _present_names(given)
     _check_types(given)
@@ -131,12 +138,16 @@ def _init(given: dict[str, Any]) -> RayContext:
         "namespace": given["namespace"] or _anonymous(),
         "labels": given["labels"] or {},
     }
-    if given["local_mode"]:
-        from .local_mode import LocalMode
+    connection.starting = True
+    try:
+        if given["local_mode"]:
+            from .local_mode import LocalMode
 
-        connection.local = LocalMode(known, total, size)
-    else:
-        _start(given, size, total, known, env)
+            connection.local = LocalMode(known, total, size)
+        else:
+            _start(given, size, total, known, env)
+    finally:
+        connection.starting = False
     return RayContext(_addresses())
 
 

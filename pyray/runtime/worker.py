@@ -150,8 +150,8 @@ class Hooks:
         """What is stored as the result of a task that raised."""
         from . import error_log, exceptions
 
-        failure = exceptions.RayTaskError.of(error, name)
-        error_log.note(failure)
+        failure = exceptions.task_failure(error, name)
+        error_log.note(failure, name)
         return failure
 
     def retry(self, error: BaseException, options: Any) -> bool:

@@ -257,9 +257,9 @@ def test_worker_that_dies(tmp_path, how):
 
 @pytest.mark.parametrize("how", ["system exit", "system exit 0"])
 def test_task_that_exits(tmp_path, how):
-    with pytest.raises(ray.exceptions.RayError) as caught:
-        ray.get(end.options(max_retries=0).remote(str(tmp_path / "tries"), how))
-    assert not isinstance(caught.value, SystemExit)
+    with pytest.raises(WorkerCrashedError, match=r"end ended it: SystemExit, status [03]"):
+        ray.get(end.remote(str(tmp_path / "tries"), how))
+    assert os.path.getsize(tmp_path / "tries") == 1  # it meant to
     assert ray.get(same.remote(1)) == 1
 
 

@@ -167,7 +167,7 @@ def test_attributes_of_the_cause():
     assert as_raised(failed(Slots(9))).number == 9
     raised = as_raised(failed(FileNotFoundError(2, "No such file", "name")))
     assert (raised.errno, raised.strerror, raised.filename) == (2, "No such file", "name")
-    assert as_raised(failed(SystemExit(3))).cause.code == 3
+    assert RayTaskError.of(SystemExit(3), "f").cause.code == 3
     assert as_raised(failed(StopIteration(5))).value == 5
     assert as_raised(failed(ImportError("no", name="module"))).name == "module"
 
@@ -239,11 +239,17 @@ def test_exception_group():
     assert raised.subgroup(OddInit) is not None
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
-def test_nobody_is_interrupted_or_ended_by_a_failure(error):
-    raised = as_raised(failed(error))
+def test_nobody_is_interrupted_or_ended_by_a_failure():
+    raised = as_raised(failed(KeyboardInterrupt()))
     assert type(raised) is RayTaskError
-    assert type(raised.cause) is type(error)
+    assert type(raised.cause) is KeyboardInterrupt
+    assert type(as_raised(RayTaskError.of(SystemExit(3), "f"))) is RayTaskError
+
+
+def test_task_that_exits():
+    raised = as_raised(failed(SystemExit(3)))
+    assert type(raised) is exceptions.WorkerCrashedError
+    assert "status 3" in str(raised)
 
 
 def test_builtin_that_task_error_is_already():
@@ -371,6 +377,17 @@ def test_every_exception(cls):
     assert type(again) is cls and str(again) == str(error)
     assert isinstance(str(error), str)
     assert cls.__doc__
+
+
+def test_classes_go_by_name():
+    program = (
+        "import sys, pyray\n"
+        "from pyray.runtime.exceptions import WorkerCrashedError\n"
+        "assert 'cloudpickle' not in sys.modules\n"
+        "pyray.dumps(WorkerCrashedError('x'))\n"
+        "assert 'cloudpickle' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_families():
