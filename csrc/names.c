@@ -1,7 +1,11 @@
 /* Names for objects: functions, environments, and what users of the store call their objects.
  *
  * A name's slot is filled, key first, then the handle: the store that makes it a name. Buckets and
- * the list of free slots are made anew by the recovery.
+ * the list of free slots are made anew by the recovery, which also takes the names of objects whose
+ * maker died before they were sealed.
+ *
+ * Who waits for a name watches slot 0 of the objects, which is none: whoever gives a name adds to
+ * `named`, then looks whether slot 0 is watched.
  */
 #include <string.h>
 
@@ -62,24 +66,31 @@ int pr_name_set(PrSession *s, const uint8_t key[24], PrHandle handle, PrHandle *
     } else if ((name = new_name(s))) {
         memcpy(s->names[name].key, key, 24);
         s->names[name].next = 0;
+        s->names[name].pid = atomic_load(&s->self->pid);
         pr_crash_point();
         atomic_store(&s->names[name].handle, handle);
         atomic_fetch_add(&s->objects[pr_slot(handle)].refs, 1);
         pr_crash_point();
         *at = name;
         *found = handle;
+        atomic_fetch_add(&s->control->named, 1);
     } else {
         status = PR_LIMIT;
     }
     pr_unlock(&s->control->names.lock);
+    if (atomic_load(&s->objects[0].state) & PR_WATCHED) {
+        atomic_fetch_and(&s->objects[0].state, ~(uint64_t)PR_WATCHED);
+        pr_wake_watchers(s, 0, 1);
+    }
     pr_leave(s);
     return status;
 }
 
-int pr_name_remove(PrSession *s, const uint8_t key[24]) {
+int pr_name_remove(PrSession *s, const uint8_t key[24], PrHandle only) {
     pr_enter(s);
     pr_lock(s, &s->control->names.lock);
     uint32_t *at = find(s, key), name = *at;
+    if (name && only && atomic_load(&s->names[name].handle) != only) name = 0;
     if (name) {
         PrName *e = &s->names[name];
         PrHandle handle = atomic_exchange(&e->handle, 0);
@@ -94,4 +105,25 @@ int pr_name_remove(PrSession *s, const uint8_t key[24]) {
     pr_bury(s);
     pr_leave(s);
     return name ? 0 : PR_STALE;
+}
+
+size_t pr_name_list(PrSession *s, const void *prefix, size_t size, PrName *out, size_t room) {
+    size_t n = 0;
+    pr_enter(s);
+    pr_lock(s, &s->control->names.lock);
+    uint32_t used = atomic_load(&s->control->names.used);
+    for (uint32_t i = 1; i < used; i++) {
+        const PrName *e = &s->names[i];
+        PrHandle handle = atomic_load(&e->handle);
+        if (!handle || memcmp(e->key, prefix, size) != 0) continue;
+        if (n < room) {
+            out[n].handle = handle;
+            memcpy(out[n].key, e->key, sizeof e->key);
+            out[n].pid = e->pid;
+        }
+        n++;
+    }
+    pr_unlock(&s->control->names.lock);
+    pr_leave(s);
+    return n;
 }

@@ -115,8 +115,13 @@ PrHandle pr_name_find(PrSession *s, const uint8_t key[24]);
 /* Gives an object that this process holds a name. *found is the object that has the name
  * afterwards: another one if it was there before (and held by this process now). 0 or PR_LIMIT. */
 int pr_name_set(PrSession *s, const uint8_t key[24], PrHandle handle, PrHandle *found);
-/* 0, or PR_STALE if there is no such name. */
-int pr_name_remove(PrSession *s, const uint8_t key[24]);
+/* 0, or PR_STALE if there is no such name, or it is not that of `only` (0: of whatever). */
+int pr_name_remove(PrSession *s, const uint8_t key[24], PrHandle only);
+/* The names whose keys begin so, up to `room` of them (handle, key and pid are set); how many there
+ * are in all. */
+size_t pr_name_list(PrSession *s, const void *prefix, size_t size, PrName *out, size_t room);
+/* Waits until PrControl.named is not `seen`: something was given a name; as pr_wait. */
+int pr_name_wait(PrSession *s, uint32_t seen, int64_t deadline, int how);
 uint32_t pr_name_bucket(const PrSession *s, const uint8_t key[24]);
 
 /* -- streams ----------------------------------------------------------------------------------- */

@@ -4,18 +4,25 @@
  * protects anew. A process never waits for a lock while it holds another.
  */
 #include "futex.h"
-#include "session.h"
+#include "task.h"
 
 #include <sys/eventfd.h>
 
 enum { LOCK_SPINS = 200, EVENT_SPINS = 32, SPIN_FAILURES = 4, SPIN_RETRY = 16 };
+enum { WAIT = 10 * 1000000, WAITS = 10 };
+
+/* After a long wait, outside: where there is no node, everybody looks for who died. */
+static void look_for_dead(PrSession *s, int waits) {
+    if (s->self->kind == PR_CLIENT && waits % WAITS == 0) pr_recover_dead(s);
+}
 
 void pr_enter_slowly(PrSession *s) {
     PrControl *c = s->control;
-    for (;;) {
+    for (int waits = 1;; waits++) {
         atomic_store(&s->self->busy, 0);
         uint32_t stopping = atomic_load(&c->stopping);
-        if (stopping) pr_futex_wait(&c->stopping, stopping, 10 * 1000000);
+        if (stopping) pr_futex_wait(&c->stopping, stopping, WAIT);
+        if (stopping && atomic_load(&c->stopping) == stopping) look_for_dead(s, waits);
         atomic_store(&s->self->busy, 1);
         if (!atomic_load(&c->stopping)) return;
     }
@@ -32,7 +39,7 @@ void pr_lock_slowly(PrSession *s, PrLock *lock) {
         if (!atomic_load_explicit(&lock->word, memory_order_relaxed) && try_lock(s, lock, 0))
             return;
     }
-    for (;;) {
+    for (int waits = 1;; waits++) {
         uint32_t word = atomic_load(&lock->word);
         if (word == 0) {
             /* There may be others who wait: only the mark makes our unlock wake them. */
@@ -44,7 +51,8 @@ void pr_lock_slowly(PrSession *s, PrLock *lock) {
             continue;
         /* Outside while we wait: the holder may be dead, and its recovery would wait for us. */
         atomic_store(&s->self->busy, 0);
-        pr_futex_wait(&lock->word, word | PR_LOCK_WAITED, 10 * 1000000);
+        pr_futex_wait(&lock->word, word | PR_LOCK_WAITED, WAIT);
+        look_for_dead(s, waits);
         atomic_store(&s->self->busy, 1);
         if (atomic_load(&s->control->stopping)) pr_enter_slowly(s);
     }

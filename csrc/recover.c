@@ -6,6 +6,7 @@
  * dies, another takes over: nothing here changes the truth in a way that cannot be done again.
  */
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,7 +114,12 @@ static void bury_processes(Rebuild *r) {
 static void free_processes(Rebuild *r) {
     for (uint32_t i = 1; i < r->n_processes; i++) {
         PrProcess *p = &r->s->processes[i];
-        if (atomic_load(&p->state) != PR_PROCESS_DEAD) continue;
+        int state = (int)atomic_load(&p->state);
+        int32_t pid = atomic_load(&p->pid);
+        /* One that died while it joined, or left. */
+        if (state == PR_PROCESS_FREE && pid && kill(pid, 0) && errno == ESRCH)
+            atomic_compare_exchange_strong(&p->pid, &pid, 0);
+        if (state != PR_PROCESS_DEAD) continue;
         atomic_store(&p->busy, 0);
         atomic_store(&p->state, PR_PROCESS_FREE);
         atomic_store(&p->pid, 0);
@@ -260,6 +266,13 @@ static void count_contents(Rebuild *r) {
     }
 }
 
+/* Its maker died before it was sealed: it never was. */
+static int is_orphan(PrSession *s, PrHandle handle) {
+    const PrObject *o = &s->objects[pr_slot(handle)];
+    return pr_state(atomic_load(&o->state)) == PR_OBJECT_RESERVED &&
+           !is_live(s, atomic_load(&o->owner));
+}
+
 static void rebuild_names(Rebuild *r) {
     PrSession *s = r->s;
     PrTable *table = &s->control->names;
@@ -269,6 +282,7 @@ static void rebuild_names(Rebuild *r) {
     for (uint32_t i = 1; i < used; i++) {
         PrName *e = &s->names[i];
         uint64_t handle = atomic_load(&e->handle);
+        if (handle && is_orphan(s, handle)) atomic_store(&e->handle, handle = 0);
         uint32_t *list = handle ? &s->buckets[pr_name_bucket(s, e->key)] : &table->head;
         e->next = *list;
         *list = i;
@@ -495,10 +509,15 @@ static void rebuild(Rebuild *r) {
     free_processes(r);
 }
 
-void pr_recover(PrSession *s, uint32_t process, int code, const char *text) {
+/* Waiters of what is lost now; others look once in vain. */
+static void wake_waiters(PrSession *s) {
+    for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++)
+        if (is_live(s, i) && atomic_load(&s->processes[i].waiting)) pr_notify(s, &s->processes[i]);
+}
+
+/* The world is stopped, and those who are dead are DEAD. Starts it again. */
+static void recover(PrSession *s, int code, const char *text) {
     Rebuild r = {.s = s};
-    stop_world(s);
-    if (process && is_live(s, process)) atomic_store(&s->processes[process].state, PR_PROCESS_DEAD);
     r.n_objects = atomic_load(&s->control->objects.used);
     r.n_tasks = atomic_load(&s->control->tasks.used);
     r.n_processes = atomic_load(&s->control->n_processes);
@@ -508,6 +527,7 @@ void pr_recover(PrSession *s, uint32_t process, int code, const char *text) {
     rebuild(&r);
     atomic_fetch_add(&s->control->epoch, 1);
     start_world(s);
+    wake_waiters(s);
     for (size_t i = 0; i < r.n_broken; i++) {
         uint64_t word = atomic_load(&s->tasks[r.broken[i]].state);
         int cancelled = word & PR_CANCEL || pr_state(word) == PR_TASK_CANCELLED;
@@ -520,6 +540,29 @@ void pr_recover(PrSession *s, uint32_t process, int code, const char *text) {
     pr_enter(s);
     for (uint32_t i = 0; i < atomic_load(&s->control->n_shapes); i++) pr_kick(s, i);
     pr_leave(s);
+}
+
+void pr_recover(PrSession *s, uint32_t process, int code, const char *text) {
+    stop_world(s);
+    if (process && is_live(s, process)) atomic_store(&s->processes[process].state, PR_PROCESS_DEAD);
+    recover(s, code, text);
+}
+
+int pr_recover_dead(PrSession *s) {
+    uint32_t process;
+    int found = 0;
+    if (!pr_find_dead(s)) return 0;
+    stop_world(s);
+    /* Another may have been faster: that slot may be a new process' by now. */
+    while ((process = pr_find_dead(s))) atomic_store(&s->processes[process].state, PR_PROCESS_DEAD);
+    for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++)
+        found |= atomic_load(&s->processes[i].state) == PR_PROCESS_DEAD;
+    if (found) {
+        recover(s, PR_WORKER_CRASHED, "");
+    } else {
+        start_world(s);
+    }
+    return found;
 }
 
 uint32_t pr_find_dead(PrSession *s) {

@@ -6,7 +6,9 @@
  */
 #include "session.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,7 +139,13 @@ uint64_t pr_start_time(int pid) {
 }
 
 int pr_is_alive(const PrProcess *p) {
-    return pr_start_time(p->pid) == p->start_time;
+    int pid = atomic_load(&p->pid);
+    errno = 0;
+    uint64_t started = pr_start_time(pid);
+    /* No file descriptor left, say: then a process is only dead if there is none of its number. */
+    if (!started && errno && errno != ENOENT && errno != ESRCH)
+        return kill(pid, 0) == 0 || errno != ESRCH;
+    return started == p->start_time;
 }
 
 /* The caller is not inside: it has no slot to say so in. No recovery touches FREE slots. */
@@ -264,8 +272,9 @@ void pr_session_detach(PrSession *s, int unmap) {
         drop_all(s);
         pr_enter(s);
         pr_flush_magazines(s);
-        pr_leave(s);
+        /* Inside: who stops the world may rely on whom it finds LIVE. */
         atomic_store(&s->self->state, PR_PROCESS_FREE);
+        pr_leave(s);
         atomic_store(&s->self->pid, 0);
         s->self = NULL;
     }

@@ -231,6 +231,7 @@ typedef struct {
     _Atomic uint64_t handle; /* 0: the slot is free */
     uint8_t key[24];
     uint32_t next; /* in the bucket, or the free list */
+    int32_t pid;   /* of the process that gave it */
 } PrName;
 
 typedef struct {
@@ -250,6 +251,7 @@ typedef struct {
     _Atomic uint64_t sequence;
     _Alignas(64) PrLock arena_lock;
     _Alignas(64) PrTable names;
+    _Atomic uint32_t named; /* names given so far */
     PrLock stream_lock;
     _Alignas(64) PrLock resource_lock;
     _Atomic uint32_t n_resources, n_shapes;
@@ -309,7 +311,7 @@ void pr_session_detach(PrSession *s, int unmap);
 void pr_session_unmap(PrSession *s);
 /* Of a running process, or 0 if there is none: clock ticks after boot. Zombies count as none. */
 uint64_t pr_start_time(int pid);
-/* Whether the process in that slot runs. */
+/* Whether the process in that slot runs; also said when it cannot be known. */
 int pr_is_alive(const PrProcess *p);
 _Atomic uint64_t *pr_refs_of(const PrSession *s, uint32_t process);
 _Atomic uint64_t *pr_watch_of(const PrSession *s, uint32_t process);

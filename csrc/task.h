@@ -93,7 +93,10 @@ uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room
 /* The process in that slot is dead: stops the world and makes all caches anew; its tasks are tried
  * again or fail with `text`. Also finds others that died meanwhile. */
 void pr_recover(PrSession *s, uint32_t process, int code, const char *text);
-/* Slots of processes that are dead and not recovered; for sessions without a node. */
+/* Slot of a process that is dead and not recovered; 0: there is none. */
 uint32_t pr_find_dead(PrSession *s);
+/* Recovers from the deaths of whoever is dead, if anybody is: whether anybody was. For sessions
+ * without a node, where any process may find out at any time. The caller is outside. */
+int pr_recover_dead(PrSession *s);
 
 #endif

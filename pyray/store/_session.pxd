@@ -92,6 +92,12 @@ cdef extern from "session.h" nogil:
         uint64_t gpus
         uint64_t finished
         int64_t idle_since
+    ctypedef struct PrName:
+        uint64_t handle
+        uint8_t *key
+        int32_t pid
+    ctypedef struct PrLock:
+        pass
     ctypedef struct PrTable:
         uint32_t used
         uint32_t limit
@@ -101,9 +107,11 @@ cdef extern from "session.h" nogil:
         uint32_t ended
         uint32_t n_processes
         uint32_t n_cpus
+        PrLock arena_lock
         PrTable objects
         PrTable tasks
         PrTable names
+        uint32_t named
         uint32_t n_resources
         uint32_t n_shapes
         PrResource *resources
@@ -149,6 +157,8 @@ cdef extern from "session.h" nogil:
     void pr_session_unmap(PrSession *s)
     void pr_enter(PrSession *s)
     void pr_leave(PrSession *s)
+    void pr_lock(PrSession *s, PrLock *lock)
+    void pr_unlock(PrLock *lock)
     void pr_notify(PrSession *s, PrProcess *p)
     void pr_call_node(PrSession *s)
     uint32_t pr_slot(PrHandle h)
@@ -181,7 +191,9 @@ cdef extern from "object.h" nogil:
                      uint32_t seen)
     PrHandle pr_name_find(PrSession *s, const uint8_t *key)
     int pr_name_set(PrSession *s, const uint8_t *key, PrHandle handle, PrHandle *found)
-    int pr_name_remove(PrSession *s, const uint8_t *key)
+    int pr_name_remove(PrSession *s, const uint8_t *key, PrHandle only)
+    size_t pr_name_list(PrSession *s, const void *prefix, size_t size, PrName *out, size_t room)
+    int pr_name_wait(PrSession *s, uint32_t seen, int64_t deadline, int how)
     int pr_stream_put(PrSession *s, uint32_t stream, PrHandle item)
     PrHandle pr_stream_take(PrSession *s, uint32_t stream)
     uint32_t pr_stream_length(const PrSession *s, uint32_t stream)
@@ -225,6 +237,7 @@ cdef extern from "task.h" nogil:
     uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room)
     void pr_recover(PrSession *s, uint32_t process, int code, const char *text)
     uint32_t pr_find_dead(PrSession *s)
+    int pr_recover_dead(PrSession *s)
 
 cdef extern from "arena.h" nogil:
     ctypedef struct PrArenaStats:
@@ -245,7 +258,7 @@ cdef class Session:
     cdef PrSession s
     cdef readonly bint closed  # no more calls; views of objects may still hold the mapping
     cdef public bint dead      # the node process is gone
-    cdef Py_ssize_t pins       # views of objects
+    cdef Py_ssize_t pins       # views of objects, and calls that run without the GIL
     cdef int64_t spin
 
     cdef int check(self) except -1
@@ -274,4 +287,6 @@ cdef class PrivateCopy:
 
 
 cdef Pin pin(Session session, uint32_t slot)
+cdef void begin_use(Session session) noexcept
+cdef void end_use(Session session) noexcept
 cdef int drop(Session session, uint32_t slot) except -1

@@ -341,6 +341,11 @@ cdef class Session:
             pr_recover(&self.s, found, code, text)
         return bool(found)
 
+    def recover_dead(self):
+        """Whether processes were found dead; what they held is given back. Needs no node."""
+        self.check()
+        return bool(pr_recover_dead(&self.s))
+
     def processes(self):
         """What each attached process is and does."""
         cdef uint32_t i
@@ -403,12 +408,9 @@ cdef class Pin:
         cdef Session session = self.session
         if session is None:
             return
-        session.pins -= 1
-        if not session.closed:
-            if not session.dead:
-                pr_release(&session.s, self.slot)
-        elif not session.pins and not session.dead:
-            pr_session_detach(&session.s, 0)
+        if not session.closed and not session.dead:
+            pr_release(&session.s, self.slot)
+        end_use(session)
 
 
 @cython.final
@@ -447,10 +449,21 @@ cdef PrivateCopy private_copy(Pin source):
     return self
 
 
+cdef void begin_use(Session session) noexcept:
+    """Until end_use, this process keeps its place in the session, though it be closed."""
+    session.pins += 1
+
+
+cdef void end_use(Session session) noexcept:
+    session.pins -= 1
+    if session.closed and not session.pins and not session.dead:
+        pr_session_detach(&session.s, 0)
+
+
 cdef Pin pin(Session session, uint32_t slot):
     cdef Pin self = Pin.__new__(Pin)
     pr_hold(&session.s, slot)
-    session.pins += 1
+    begin_use(session)
     self.session = session
     self.slot = slot
     return self
