@@ -5,6 +5,8 @@ May import the core and `session`; `start` when a session has to be started by i
 
 from __future__ import annotations
 
+import sys
+
 from . import _core
 from .exceptions import RaySystemError
 
@@ -112,6 +114,18 @@ def info() -> dict[str, Any]:
         # Short texts have zero bytes behind them.
         _info = session, json.loads(bytes(session.find(_INFO)).rstrip(b"\0"))
     return _info[1]
+
+
+def later_path() -> list[str]:
+    """The folders that came to `sys.path` since the session was started."""
+    if local is not None or _core.get_session() is None:
+        return []
+    known = info()
+    return [
+        folder
+        for folder in sys.path
+        if folder not in known["sys_path"] and not folder.startswith(known["directory"])
+    ]
 
 
 def forget() -> None:

@@ -1,13 +1,15 @@
 """Functions on their way to workers: encoded once, published under their hash, loaded once.
 
 What cannot be encoded is reported with the path to it, what is large with its variables. May
-import `pyray.serialization`, `signature`, `warn`.
+import `pyray.serialization`, `connection`, `warn`.
 """
 
 from __future__ import annotations
 
+import sys
 from hashlib import blake2b
 
+from . import connection
 from .warn import once, warn
 
 TYPE_CHECKING = False  # typing's, without the import
@@ -91,6 +93,9 @@ def function_id(
     number = published.find(function, key)
     if number is None:
         blob = encode(Collected(function, collect) if collect else function, options)
+        path = connection.later_path()
+        if path:
+            blob = encode(Elsewhere(path, blob), options)
         number = session.publish(blake2b(blob, digest_size=16).digest(), blob)
         published.note(function, key, number)
     return number
@@ -101,6 +106,9 @@ def load(session: Any, number: int, blob: Any) -> tuple[Callable[..., Any], dict
     from ..serialization import deserialize
 
     function, options = deserialize(blob)
+    if isinstance(function, Elsewhere):
+        sys.path += [folder for folder in function.path if folder not in sys.path]
+        function, options = deserialize(function.blob)
     collect = function.count if isinstance(function, Collected) else 0
     key = (tuple(options.items()), collect)
     published = _published_in(session)
@@ -125,6 +133,14 @@ def forget() -> None:
     _published_in(None)
 
 
+class Elsewhere:
+    """A function whose modules may be in folders that came to the driver's path after `init`."""
+
+    def __init__(self, path: list[str], blob: bytes) -> None:
+        self.path = path
+        self.blob = blob
+
+
 class Collected:
     """A generator function whose first values are the `count` results of a task."""
 
@@ -141,7 +157,7 @@ class Collected:
         return found[0] if self.count == 1 and found else found
 
 
-def encode(function: Callable[..., Any], options: dict[str, Any]) -> bytes:
+def encode(function: Any, options: dict[str, Any]) -> bytes:
     """The message of a function and of the options that its worker needs.
 
     Raises:

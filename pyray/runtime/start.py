@@ -172,6 +172,7 @@ def _start(
     )
     try:
         known.update(directory=running.directory, name=running.name, node_id=node_id(running.name))
+        known["sys_path"] = list(sys.path)
         known["labels"] = {"ray.io/node-id": known["node_id"], **known["labels"]}
         connection.publish(running.core, known)
         runtime_env.set_current(runtime_env.normalize(env, running.directory))
