@@ -284,15 +284,30 @@ void pr_kick(PrSession *s, uint32_t index) {
         if (!pr_fits(s, shape, 1) && !atomic_load(&shape->reported)) pr_call_node(s);
         return;
     }
+    /* One that is on its way wakes the next if it finds more than it takes: who submits many tasks
+     * pays for one wake-up, not for one a worker. */
+    if (atomic_load(&c->n_woken) > 0) return;
     if (atomic_load(&c->n_idle) && wake_idle(s, shape->env)) return;
-    /* One that is on its way will look for more when it has taken something. */
-    if (atomic_load(&c->n_woken) <= 0) pr_call_node(s);
+    pr_call_node(s);
 }
 
 static void kick_all(PrSession *s) {
     uint32_t n = atomic_load(&s->control->n_shapes);
     for (uint32_t i = 0; i < n; i++)
         if (atomic_load(&s->shapes[i].queue.count)) pr_kick(s, i);
+}
+
+void pr_rescue(PrSession *s) {
+    uint32_t n = atomic_load(&s->control->n_processes);
+    if (!atomic_load(&s->control->n_idle)) return;
+    pr_enter(s);
+    for (uint32_t i = 1; i < n; i++) {
+        const PrProcess *p = &s->processes[i];
+        uint32_t shape = atomic_load(&p->shape);
+        if (!atomic_load(&p->queue.count) || shape == PR_NO_SHAPE) continue;
+        if (pr_fits(s, &s->shapes[shape], 0)) wake_idle(s, s->shapes[shape].env);
+    }
+    pr_leave(s);
 }
 
 /* Tasks in other environments than this worker's, which it was perhaps woken in vain for. */
@@ -371,7 +386,8 @@ uint32_t pr_next_queued(PrSession *s) {
 /* How many tasks to take: what keeps a worker busy for a moment, and leaves some to the others. */
 static uint32_t batch_of(PrSession *s, const PrQueue *q) {
     PrProcess *self = s->self;
-    uint32_t share = atomic_load(&q->count) / (2 * s->control->n_cpus) + 1;
+    uint32_t cpus = (uint32_t)(s->control->resources[PR_CPU].total / PR_UNIT) + 1;
+    uint32_t share = atomic_load(&q->count) / (2 * cpus) + 1;
     int64_t now = pr_now(), most = 1;
     if (self->batch) most = BATCH_TIME / ((now - self->batch_began) / self->batch + 1) + 1;
     if (most > BATCH) most = BATCH;

@@ -77,6 +77,9 @@ void pr_queue_tasks(PrSession *s, uint32_t shape, uint32_t head, uint32_t tail, 
 /* A worker waits for objects: its CPU, and the tasks in its own queue, are for others; and back. */
 void pr_block(PrSession *s);
 void pr_unblock(PrSession *s);
+/* Wakes idle workers if tasks wait behind one that takes long, for them to steal: for those who
+ * have waited for a while. */
+void pr_rescue(PrSession *s);
 /* This new worker will look for tasks at once: no other need be started meanwhile. */
 void pr_coming(PrSession *s);
 /* Gives back the resources a worker holds, and the tasks in its own queue. */

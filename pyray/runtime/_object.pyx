@@ -441,6 +441,8 @@ cdef int wait_slowly(Session session, const uint32_t *slots, size_t n, size_t ne
         look_around(session)
         if status == PR_TIMEOUT and until == deadline:
             return 0
+        if status == PR_TIMEOUT:
+            pr_rescue(&session.s)
 
 
 # Threads of this process that wait while it runs a task, and the number of that task.

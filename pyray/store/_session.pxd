@@ -233,6 +233,7 @@ cdef extern from "task.h" nogil:
     void pr_block(PrSession *s)
     void pr_unblock(PrSession *s)
     void pr_coming(PrSession *s)
+    void pr_rescue(PrSession *s)
     void pr_worker_rest(PrSession *s)
     uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room)
     void pr_recover(PrSession *s, uint32_t process, int code, const char *text)
