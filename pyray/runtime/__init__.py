@@ -64,6 +64,10 @@ _ELSEWHERE = {
     "RayContext": "context",
     "RemoteFunction": "remote_function",
     "RuntimeContext": "runtime_context",
+    # Without the rest of the API: the node starts while that is imported.
+    "init": "start",
+    "is_initialized": "start",
+    "shutdown": "start",
 }
 
 

@@ -30,9 +30,10 @@ from pyray.runtime._object cimport (
 from pyray.serialization._encoder cimport Encoder, acquire, release, write_message
 from pyray.store._session cimport *
 
-import hashlib
 import os
 import signal
+
+from _blake2 import blake2b  # hashlib's, without the time that OpenSSL takes
 
 cdef enum:
     DYNAMIC = -1
@@ -78,7 +79,7 @@ cdef class Call:
 
     cdef uint32_t make_label(self, str name, int max_calls) except 0:
         text = f"{max_calls} {name}".encode("utf-8", "replace")
-        return self.session.publish(hashlib.blake2b(b"label" + text, digest_size=16).digest(), text)
+        return self.session.publish(blake2b(b"label" + text, digest_size=16).digest(), text)
 
 
 @cython.final

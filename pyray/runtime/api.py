@@ -84,13 +84,11 @@ def remote(*args: Any, **options: Any) -> Any:
 
 
 def _remote(function: Any, options: dict[str, Any]) -> Any:
-    from inspect import isfunction
-
     if isinstance(function, type):
         raise NotImplementedError(
             f"actors are not there yet: @remote cannot be applied to the class {function.__name__}."
         )
-    if not isfunction(function) and type(function).__name__ != "cython_function_or_method":
+    if type(function).__name__ not in ("function", "cython_function_or_method"):
         raise TypeError(
             "The @remote decorator must be applied to either a function or a class, not to "
             f"{function!r}. Any other callable can be called from a function: "

@@ -7,7 +7,7 @@ import `pyray.serialization`, `connection`, `warn`.
 from __future__ import annotations
 
 import sys
-from hashlib import blake2b
+from _blake2 import blake2b  # hashlib's, without OpenSSL's 7 ms
 
 from . import connection
 from .warn import once, warn
@@ -66,12 +66,12 @@ class _Published:
             pass  # no weak references to it: it is published again
 
 
-_published = _Published(None)
+_published: _Published | None = None
 
 
 def _published_in(session: Any) -> _Published:
     global _published
-    if _published.session is not session:
+    if _published is None or _published.session is not session:
         _published = _Published(session)
     return _published
 
@@ -130,7 +130,8 @@ def retries(error: BaseException, options: dict[str, Any]) -> bool:
 
 def forget() -> None:
     """The session has ended."""
-    _published_in(None)
+    global _published
+    _published = None
 
 
 class Elsewhere:

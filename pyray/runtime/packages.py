@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import stat
-from hashlib import blake2b
+from _blake2 import blake2b  # hashlib's, without OpenSSL
 
 TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:

@@ -7,13 +7,12 @@ session has changed, and when arguments need a closer look. May import `options`
 
 from __future__ import annotations
 
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from . import connection, functions, resources, runtime_env, scheduling
 from .exceptions import TaskUnschedulableError
 from .options import task_options, with_defaults
-from .signature import ArgumentCheck
+from .signature import ArgumentCheck, is_asynchronous, is_generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +37,7 @@ class Definition:
 
     @property
     def generator(self) -> bool:
-        return isgeneratorfunction(self.function)
+        return is_generator(self.function)
 
     @property
     def full_name(self) -> str:
@@ -100,7 +99,7 @@ class RemoteFunction(Generic[R]):
     remote: Callable[..., ObjectRef[R]]
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
-        if iscoroutinefunction(function) or isasyncgenfunction(function):
+        if is_asynchronous(function):
             raise ValueError(
                 "'async def' should not be used for remote tasks. Wrap it in a function that runs "
                 f"it: def {function.__name__}_task(*args): return "
@@ -174,7 +173,7 @@ def make(function: Callable[..., Any], options: dict[str, Any]) -> RemoteFunctio
     Raises:
         TypeError, ValueError: an option is wrong, or the function cannot be a task.
     """
-    found = task_options(options, generator=isgeneratorfunction(function))
+    found = task_options(options, generator=is_generator(function))
     if found.get("runtime_env") is not None:
         found["runtime_env"] = runtime_env.validate(found["runtime_env"])
     return RemoteFunction(function, found)

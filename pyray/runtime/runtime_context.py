@@ -55,7 +55,7 @@ def node_id(session_name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    from hashlib import blake2b
+    from _blake2 import blake2b  # hashlib's, without OpenSSL
 
     return blake2b(text.encode(), digest_size=28).hexdigest()
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import sys
 
-from . import packages
-
 TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from typing import Any
@@ -96,8 +94,10 @@ def _working_dir(value: Any) -> str:
             f"runtime_env['working_dir'] must be a string, got {value!r} of type "
             f"{type(value).__name__}."
         )
+    from .packages import is_archive
+
     path = _local_path("working_dir", os.fspath(value))
-    if not (os.path.isdir(path) or (os.path.isfile(path) and packages.is_archive(path))):
+    if not (os.path.isdir(path) or (os.path.isfile(path) and is_archive(path))):
         raise ValueError(
             f"runtime_env['working_dir']: {value!r} must be an existing directory or a supported "
             "archive (.zip, .tar.gz, .tgz, .tar.xz)."
@@ -182,7 +182,11 @@ def normalize(env: dict[str, Any], directory: str) -> bytes:
     Raises:
         ValueError: there is too much to copy.
     """
+    if not env:
+        return EMPTY
     import json
+
+    from . import packages
 
     normal: dict[str, Any] = {}
     excludes = env.get("excludes", ())
@@ -206,6 +210,8 @@ def normalize(env: dict[str, Any], directory: str) -> bytes:
 
 def _module_copy(path: str, below: str, excludes: Any) -> str:
     """The folder that has to be on sys.path."""
+    from . import packages
+
     if _is_copy(path, below):
         return path
     if os.path.isdir(path):

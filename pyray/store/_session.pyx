@@ -223,10 +223,10 @@ cdef class Session:
 
     def publish_env(self, bytes text):
         """Stores the text of an environment; number 0 is the default one."""
-        import hashlib
+        from _blake2 import blake2b
         if text in (b"", b"{}"):
             return 0
-        return self.name(b"environs" + hashlib.blake2b(text, digest_size=16).digest(), text)
+        return self.name(b"environs" + blake2b(text, digest_size=16).digest(), text)
 
     def find(self, bytes key):
         """What was published under a key of 16 bytes, as a read-only buffer; None if nothing was."""
