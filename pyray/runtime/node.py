@@ -38,6 +38,8 @@ CONTROL, ARENA, WAKE, FROM_DRIVER, TO_DRIVER, DIRECTORY = range(3, 9)
 #: When the session ends, workers that are idle leave. Seconds until the others get SIGTERM, upon
 #: which their tasks end with SystemExit, and until they are killed.
 POLITE, GRACE = 0.05, 0.5
+#: What every worker needs for its first task, imported ahead of all of them.
+NEEDED = ("cloudpickle.cloudpickle", "pyray.runtime.functions", "pyray.runtime.resources")
 #: Seconds between two looks for workers that are not needed any more.
 SURPLUS = 1.0
 #: Workers in a row that may end before they run anything; and the pause before the next attempt.
@@ -226,9 +228,15 @@ class Node:
                 self.relay.drain()
                 self.outbox.put({"flushed": message["flush"]})
             if "shutdown" in message and self.ending is None:
-                self.ending = time.monotonic() + GRACE
-                self.terminate_at = time.monotonic() + POLITE
-                self.session.request_exit()
+                self._begin_to_end()
+
+    def _begin_to_end(self) -> None:
+        self.ending = time.monotonic() + GRACE
+        self.terminate_at = time.monotonic() + POLITE
+        for child in self.children.values():
+            if not self.progress[child.place]:
+                _kill(child.pid, signal.SIGKILL)  # it may not have joined yet, and runs nothing
+        self.session.request_exit()
 
     def _send(self) -> None:
         """Give the driver what it takes; wait for the rest of the room in its pipe."""
@@ -452,19 +460,19 @@ def _raise_open_files(needed: int) -> int:
     return soft
 
 
-def _preload(name: str) -> None:
+def _preload(*names: str) -> None:
     """Import what workers are likely to need, so that those forked later have and share it."""
     before = os.environ.get("OPENBLAS_NUM_THREADS")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # no threads here: this process forks
-    try:
-        __import__(name)
-    except Exception:
-        pass  # a worker that needs it says what is wrong
+    for name in names:
+        try:
+            __import__(name)
+        except Exception:
+            pass  # a worker that needs it says what is wrong
     if before is None:
         del os.environ["OPENBLAS_NUM_THREADS"]
     else:
         os.environ["OPENBLAS_NUM_THREADS"] = before
-    gc.collect()
     gc.freeze()
 
 
@@ -499,8 +507,8 @@ def main() -> NoReturn:
     _process.adopt_orphans()
     hello = _read_hello()
     node = Node(_core.Session.attach(CONTROL, ARENA, WAKE, "node"), hello)
-    gc.collect()
-    gc.freeze()
+    _preload(*NEEDED)
+    gc.enable()  # session.py has started Python without
     start = node.run()
     if start is None:
         os._exit(0)

@@ -32,6 +32,7 @@ from .settings import flag, number
 
 #: Descriptors of the node; node.py has the same.
 _CONTROL = 3
+_NODE = "from pyray.runtime.node import main; main()"
 #: Seconds without any sign of life after which an ending node is killed.
 PATIENCE = 5.0
 #: Seconds that the end of a notebook's cell waits for what workers have printed.
@@ -393,7 +394,8 @@ def _spawn_node(given: tuple[int, ...], log: str) -> int:
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     actions += [(os.POSIX_SPAWN_DUP2, fd, _CONTROL + i) for i, fd in enumerate(copies)]
-    code = f"import sys; sys.path[:] = {_path()!r}; from pyray.runtime.node import main; main()"
+    # Nothing of what is imported is garbage; the node enables the collector.
+    code = f"import gc, sys; gc.disable(); sys.path[:] = {_path()!r}\n{_NODE}"
     try:
         return os.posix_spawn(
             sys.executable,

@@ -42,7 +42,7 @@ def main(start: Start, inherited: object) -> NoReturn:
     What is inherited from the node is not used here; it must not be finalized in this process.
     """
     status = 1
-    session = None
+    finished = None
     try:
         _settle(start)
         session = _core.Session.attach(CONTROL, ARENA, WAKE, "worker", start.env)
@@ -51,12 +51,13 @@ def main(start: Start, inherited: object) -> NoReturn:
         os.register_at_fork(after_in_child=lambda: _forget(session))
         start.progress[start.place] = 1
         _core.run_worker(session, hooks)
+        finished = session
         status = 0
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 1
     except BaseException:
         sys.excepthook(*sys.exc_info())
-    _leave(session, status)
+    _leave(finished, status)
 
 
 def _settle(start: Start) -> None:
@@ -79,7 +80,10 @@ def _settle(start: Start) -> None:
 
 
 def _leave(session: Any, status: int) -> NoReturn:
-    """End as a program does that comes to its end, without taking the interpreter apart."""
+    """End as a program does that comes to its end, without taking the interpreter apart.
+
+    Without a session to close: a task may still be under way, which the node shall find.
+    """
     try:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -114,7 +118,7 @@ def _task_name() -> str:
 
 def _on_interrupt(number: int, frame: Any) -> None:
     """cancel() sends SIGINT to a worker that runs the task; it may come when it has just ended."""
-    if _core.current_task() is not None:
+    if _core.cancel_requested():
         raise KeyboardInterrupt
 
 

@@ -239,13 +239,14 @@ class TestWorkerDies:
             running.go_on()
             running.end()
 
-    def test_system_exit_ends_the_worker_and_not_the_session(self):
-        program = """
+    @pytest.mark.parametrize("end", ["sys.exit(0)", "os.kill(os.getpid(), signal.SIGTERM)"])
+    def test_system_exit_ends_the_worker_and_not_the_session(self, end):
+        program = f"""
             ray.init(num_cpus=1)
 
             @ray.remote(max_retries=0)
             def leave():
-                sys.exit(0)
+                {end}
 
             @ray.remote
             def one():
@@ -293,17 +294,19 @@ class TestOutput:
         program = """
             ray.init(num_cpus=3)
 
+            fifos = [os.environ["PATH_OF_TEST"] + name for name in ("in1", "in2", "out1", "out2")]
+            for fifo in fifos:
+                os.mkfifo(fifo)
+
             @ray.remote
-            def meet(i, fifos):
-                for fifo in fifos:  # there is a worker for each
-                    open(fifo, "r" if fifo.endswith(str(i)) else "w").close()
+            def meet(i):
+                # Each is under way when it opens what another opens: so there are three workers.
+                for fifo in fifos:
+                    if i == 0 or fifo.endswith(str(i)):
+                        open(fifo, "w" if (i == 0) == ("out" in fifo) else "r").close()
                 print("the same line", i)
 
-            first, second = os.environ["PATH_OF_TEST"] + "1", os.environ["PATH_OF_TEST"] + "2"
-            os.mkfifo(first)
-            os.mkfifo(second)
-            of_each = [first, second], [first], [second]
-            ray.get([meet.remote(i, fifos) for i, fifos in enumerate(of_each)])
+            ray.get([meet.remote(i) for i in range(3)])
         """
         out, _ = run(program, {"PATH_OF_TEST": str(tmp_path / "fifo")})
         first, folded = out.splitlines()
