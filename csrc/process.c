@@ -13,7 +13,11 @@ enum { WAIT = 10 * 1000000, WAITS = 10 };
 
 /* After a long wait, outside: where there is no node, everybody looks for who died. */
 static void look_for_dead(PrSession *s, int waits) {
-    if (s->self->kind == PR_CLIENT && waits % WAITS == 0) pr_recover_dead(s);
+    int depth = s->depth;
+    if (s->self->kind != PR_CLIENT || waits % WAITS) return;
+    s->depth = 0; /* or what is done there would not say that it is inside */
+    pr_recover_dead(s);
+    s->depth = depth;
 }
 
 void pr_enter_slowly(PrSession *s) {
@@ -73,30 +77,38 @@ void pr_call_node(PrSession *s) {
     if (s->wake_fd >= 0) (void)!eventfd_write(s->wake_fd, 1);
 }
 
-/* Spinning costs a core that a worker may need: one process fewer than there are cores does it, and
- * where it was of no use some times in a row it is tried now and then only: what we wait for takes
+/* Spinning costs a core that a worker may need: one process fewer than there are cores does it, at
+ * most PR_SPINNERS. Each has a place, by which the recovery knows those of the dead. */
+static _Atomic uint32_t *take_place(PrSession *s) {
+    PrControl *c = s->control;
+    for (uint32_t i = 0; i < PR_SPINNERS && i + 1 < c->n_cpus; i++) {
+        uint32_t none = 0;
+        if (!atomic_load_explicit(&c->spinners[i], memory_order_relaxed) &&
+            atomic_compare_exchange_strong(&c->spinners[i], &none, s->index + 1))
+            return &c->spinners[i];
+    }
+    return NULL;
+}
+
+/* Where it was of no use some times in a row it is tried now and then only: what we wait for takes
  * long, or others want the cores. */
 static int spin(PrSession *s, uint32_t seen) {
-    PrControl *c = s->control;
+    _Atomic uint32_t *place = NULL;
     int came = 0;
     uint32_t failures = atomic_load_explicit(&s->self->spin_failures, memory_order_relaxed);
-    if (c->spin <= 0) return 0;
-    if (failures >= SPIN_FAILURES && failures % SPIN_RETRY) {
-        atomic_store_explicit(&s->self->spin_failures, failures + 1, memory_order_relaxed);
-        return 0;
-    }
-    atomic_store(&s->self->spinning, 1); /* for the recovery, should we die */
-    if (atomic_fetch_add(&c->spinners, 1) + 1 < (int32_t)c->n_cpus) {
-        int64_t until = pr_now() + c->spin;
+    if (s->control->spin <= 0) return 0;
+    if (failures < SPIN_FAILURES || failures % SPIN_RETRY == 0) place = take_place(s);
+    if (place) {
+        pr_crash_point();
+        int64_t until = pr_now() + s->control->spin;
         do {
             for (int i = 0; i < EVENT_SPINS && !came; i++) {
                 pr_relax();
                 came = atomic_load_explicit(&s->self->event, memory_order_acquire) != seen;
             }
         } while (!came && pr_now() < until);
+        atomic_store_explicit(place, 0, memory_order_release);
     }
-    atomic_fetch_sub(&c->spinners, 1);
-    atomic_store(&s->self->spinning, 0);
     atomic_store_explicit(&s->self->spin_failures, came ? 0 : failures + 1, memory_order_relaxed);
     return came;
 }

@@ -32,7 +32,7 @@ static int is_live(const PrSession *s, uint32_t process) {
 }
 
 static void wait_until_outside(PrSession *s, PrProcess *p) {
-    for (int i = 0; atomic_load_explicit(&p->busy, memory_order_acquire); i++) {
+    for (int i = 0; atomic_load(&p->busy) && atomic_load(&p->state) == PR_PROCESS_LIVE; i++) {
         if (i < 100) {
             pr_relax();
         } else if (i < 1000) {
@@ -76,8 +76,8 @@ static void start_world(PrSession *s) {
 
 static void clear_locks(PrSession *s) {
     PrControl *c = s->control;
-    PrLock *locks[] = {&c->process_lock, &c->objects.lock, &c->tasks.lock,   &c->arena_lock,
-                       &c->names.lock,   &c->stream_lock,  &c->resource_lock};
+    PrLock *locks[] = {&c->objects.lock, &c->tasks.lock,  &c->arena_lock,
+                       &c->names.lock,   &c->stream_lock, &c->resource_lock};
     for (size_t i = 0; i < sizeof locks / sizeof *locks; i++) atomic_store(&locks[i]->word, 0);
     for (uint32_t i = 0; i < PR_SHAPES && i <= atomic_load(&c->n_shapes); i++)
         atomic_store(&s->shapes[i].queue.lock.word, 0);
@@ -102,8 +102,11 @@ static void bury_processes(Rebuild *r) {
         atomic_fetch_and(&c->idle[i >> 6], ~((uint64_t)1 << (i & 63)));
         atomic_store(&p->shape, PR_NO_SHAPE);
         atomic_store(&p->running, 0);
-        if (atomic_exchange(&p->spinning, 0)) atomic_fetch_sub(&c->spinners, 1);
         atomic_fetch_add(&c->deaths, 1);
+    }
+    for (size_t k = 0; k < PR_SPINNERS; k++) {
+        uint32_t spinner = atomic_load(&c->spinners[k]);
+        if (spinner && !is_live(s, spinner - 1)) atomic_store(&c->spinners[k], 0);
     }
     for (size_t w = 0; w < sizeof c->idle / sizeof *c->idle; w++)
         n_idle += (uint32_t)__builtin_popcountll(atomic_load(&c->idle[w]));
@@ -121,7 +124,9 @@ static void free_processes(Rebuild *r) {
             atomic_compare_exchange_strong(&p->pid, &pid, 0);
         if (state != PR_PROCESS_DEAD) continue;
         atomic_store(&p->busy, 0);
+        pr_crash_point();
         atomic_store(&p->state, PR_PROCESS_FREE);
+        pr_crash_point();
         atomic_store(&p->pid, 0);
     }
 }
@@ -543,8 +548,11 @@ static void recover(PrSession *s, int code, const char *text) {
 }
 
 void pr_recover(PrSession *s, uint32_t process, int code, const char *text) {
+    PrProcess *p = &s->processes[process];
     stop_world(s);
-    if (process && is_live(s, process)) atomic_store(&s->processes[process].state, PR_PROCESS_DEAD);
+    /* Another may have been faster: that slot may be a new process' by now. */
+    if (process && is_live(s, process) && !pr_is_alive(p)) atomic_store(&p->state, PR_PROCESS_DEAD);
+    pr_crash_point();
     recover(s, code, text);
 }
 

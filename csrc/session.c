@@ -1,8 +1,8 @@
 /* Making, mapping and leaving a session's two segments; see session.h.
  *
- * The header is written before the descriptors are handed to anybody. A process slot is taken under
- * process_lock: pid and start time are written before the state says LIVE; one that died before
- * that leaves the slot FREE.
+ * The header is written before the descriptors are handed to anybody. A process slot is claimed by
+ * its pid; all else is written before the state says LIVE. One that died before that leaves a slot
+ * that is FREE and has a pid, which the recovery makes 0.
  */
 #include "session.h"
 
@@ -139,6 +139,7 @@ uint64_t pr_start_time(int pid) {
 }
 
 int pr_is_alive(const PrProcess *p) {
+    if (atomic_load(&p->state) != PR_PROCESS_LIVE) return 0;
     int pid = atomic_load(&p->pid);
     errno = 0;
     uint64_t started = pr_start_time(pid);
@@ -148,13 +149,17 @@ int pr_is_alive(const PrProcess *p) {
     return started == p->start_time;
 }
 
-/* The caller is not inside: it has no slot to say so in. No recovery touches FREE slots. */
+/* The caller is not inside: it has no slot to say so in. No recovery touches a slot that is FREE
+ * and has the pid of a process that runs. */
 static int take_process_slot(PrSession *s, PrProcessKind kind) {
     PrControl *c = s->control;
     uint32_t i;
     for (i = 1; i < c->max_processes; i++) {
         PrProcess *p = &s->processes[i];
         int32_t none = 0;
+        uint32_t used = atomic_load(&c->n_processes);
+        while (used <= i && !atomic_compare_exchange_weak(&c->n_processes, &used, i + 1)) {
+        }
         /* The claim: a crash after it leaves a slot that a recovery gives back. */
         if (!atomic_compare_exchange_strong(&p->pid, &none, getpid())) continue;
         p->kind = kind;
@@ -167,7 +172,6 @@ static int take_process_slot(PrSession *s, PrProcessKind kind) {
         atomic_store(&p->leave, 0);
         atomic_store(&p->waiting, 0);
         atomic_store(&p->sleeping, 0);
-        atomic_store(&p->spinning, 0);
         atomic_store(&p->spin_failures, 0);
         atomic_store(&p->woken, 0);
         atomic_store(&p->gpus, 0);
@@ -177,9 +181,6 @@ static int take_process_slot(PrSession *s, PrProcessKind kind) {
         s->index = i;
         s->refs = pr_refs_of(s, i);
         s->watch = pr_watch_of(s, i);
-        uint32_t used = atomic_load(&c->n_processes);
-        while (used <= i && !atomic_compare_exchange_weak(&c->n_processes, &used, i + 1)) {
-        }
         atomic_store(&p->state, PR_PROCESS_LIVE);
         return 0;
     }
@@ -246,10 +247,14 @@ int pr_session_attach(PrSession *s, int control_fd, int arena_fd, int wake_fd, P
 }
 
 int pr_session_attach_thread(PrSession *s, const PrSession *of, PrProcessKind kind) {
-    *s = *of;
-    s->held = NULL;
-    s->dying = 0;
-    s->depth = 0;
+    memset(s, 0, sizeof *s);
+    s->control = of->control;
+    s->write_base = of->write_base;
+    s->read_base = of->read_base;
+    s->control_fd = of->control_fd;
+    s->arena_fd = of->arena_fd;
+    s->wake_fd = of->wake_fd;
+    point(s);
     return settle(s, kind);
 }
 

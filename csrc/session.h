@@ -39,7 +39,8 @@ enum {
     PR_SHAPE_RESOURCES = 8, /* kinds of them that one task may ask for */
     PR_SHAPES = 1024,
     PR_GPUS = 64,
-    PR_UNIT = 10000, /* a resource of 1.0 */
+    PR_SPINNERS = 16, /* processes that may spin at a time */
+    PR_UNIT = 10000,  /* a resource of 1.0 */
     PR_NAME_SIZE = 32,
     PR_INLINE_OBJECT = 80,
     PR_INLINE_ARGUMENTS = 128,
@@ -169,7 +170,7 @@ typedef struct {
 
 typedef struct {
     char name[PR_NAME_SIZE];
-    int64_t total;
+    _Atomic int64_t total;
     _Atomic int64_t available; /* may be negative: a worker that was blocked takes its CPU back */
 } PrResource;
 
@@ -196,7 +197,6 @@ typedef struct {
     _Alignas(64) _Atomic uint32_t event;
     _Atomic uint32_t sleeping; /* threads in a futex */
     _Atomic uint32_t waiting;  /* threads that watch objects */
-    _Atomic uint32_t spinning;
     _Atomic uint32_t spin_failures; /* in a row */
     _Atomic int32_t missing;        /* watched objects to be sealed before it is worth waking */
     /* Scheduling; written by the process alone, but for the queue. */
@@ -243,7 +243,6 @@ typedef struct {
     int64_t spin; /* nanoseconds */
     _Atomic uint32_t ended;
     _Atomic uint32_t n_processes; /* slots ever used */
-    PrLock process_lock;
     _Alignas(64) _Atomic uint32_t stopping;
     _Atomic uint64_t epoch; /* rebuilds there were */
     _Alignas(64) PrTable objects;
@@ -256,14 +255,15 @@ typedef struct {
     _Alignas(64) PrLock resource_lock;
     _Atomic uint32_t n_resources, n_shapes;
     _Atomic uint32_t starving; /* shape + 1 that others leave room for; 0: none */
+    _Atomic int64_t starving_since, patience;
     PrResource resources[PR_RESOURCES];
-    int64_t gpu_free[PR_GPUS];
+    _Atomic int64_t gpu_free[PR_GPUS];      /* of each */
     _Alignas(64) _Atomic uint64_t idle[64]; /* bits of processes that wait for a task */
     _Atomic uint32_t n_idle;
-    _Atomic int32_t n_woken;              /* processes with `woken` */
-    _Alignas(64) _Atomic uint32_t wanted; /* the node was told to look */
-    _Atomic uint32_t starting;            /* workers forked and not attached yet */
-    _Atomic int32_t spinners;
+    _Atomic int32_t n_woken;                /* processes with `woken` */
+    _Alignas(64) _Atomic uint32_t wanted;   /* the node was told to look */
+    _Atomic uint32_t starting;              /* workers forked and not attached yet */
+    _Atomic uint32_t spinners[PR_SPINNERS]; /* process index + 1, or 0 */
     _Atomic uint64_t deaths, retries, put_bytes, n_put;
 } PrControl;
 
@@ -311,7 +311,8 @@ void pr_session_detach(PrSession *s, int unmap);
 void pr_session_unmap(PrSession *s);
 /* Of a running process, or 0 if there is none: clock ticks after boot. Zombies count as none. */
 uint64_t pr_start_time(int pid);
-/* Whether the process in that slot runs; also said when it cannot be known. */
+/* Whether the process in that slot runs; also said when it cannot be known. Not so if there is none,
+ * or it is marked DEAD. */
 int pr_is_alive(const PrProcess *p);
 _Atomic uint64_t *pr_refs_of(const PrSession *s, uint32_t process);
 _Atomic uint64_t *pr_watch_of(const PrSession *s, uint32_t process);
