@@ -332,6 +332,13 @@ int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin);
 
 enum { PR_LOCK_WAITED = 1u << 31 };
 
+/* For tests: a process may die between any two stores. */
+#ifdef PYRAY_CRASH_POINTS
+void pr_crash_point(void);
+#else
+static inline void pr_crash_point(void) {}
+#endif
+
 /* Around every change of shared memory. Nests. */
 static inline void pr_enter(PrSession *s) {
     if (s->depth++) return;
@@ -348,9 +355,11 @@ static inline void pr_leave(PrSession *s) {
 static inline void pr_lock(PrSession *s, PrLock *lock) {
     uint32_t none = 0;
     if (!atomic_compare_exchange_strong(&lock->word, &none, s->index + 1)) pr_lock_slowly(s, lock);
+    pr_crash_point();
 }
 
 static inline void pr_unlock(PrLock *lock) {
+    pr_crash_point();
     if (atomic_exchange(&lock->word, 0) & PR_LOCK_WAITED) pr_unlock_slowly(lock);
 }
 
@@ -373,12 +382,5 @@ static inline PrHandle pr_handle(uint64_t state_word, uint32_t slot) {
 static inline int pr_same(uint64_t state_word, PrHandle h) {
     return state_word >> 32 == h >> 32;
 }
-
-/* For tests: a process may die between any two stores. */
-#ifdef PYRAY_CRASH_POINTS
-void pr_crash_point(void);
-#else
-static inline void pr_crash_point(void) {}
-#endif
 
 #endif
