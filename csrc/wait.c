@@ -4,8 +4,9 @@
  * and sleeps if that state was not sealed; who seals exchanges the state, and if it was WATCHED
  * looks at the bitmaps of processes that wait. Either the waiter sees the sealed state or the
  * sealer the bit. Clearing a bit is what entitles to count it off `missing`, so each is counted
- * once; a bit left over from an earlier wait costs a needless look. `missing` only says when waking
- * is worth it: a waiter always looks at the states themselves.
+ * once. `missing` only says when waking is worth it: too small a number costs a needless look, as a
+ * waiter always looks at the states themselves. One count serves all threads of a process: when
+ * several wait, it is 0, and each event wakes all of them.
  */
 #include "futex.h"
 #include "object.h"
@@ -23,46 +24,79 @@ static size_t count_ready(PrSession *s, const uint32_t *slots, size_t n, size_t 
     return ready;
 }
 
-/* Returns the object's state afterwards. */
-static uint64_t watch(PrSession *s, uint32_t slot) {
+/* Returns whether its bit was set before. */
+static int watch(PrSession *s, uint32_t slot) {
     uint64_t bit = (uint64_t)1 << (slot & 63);
-    atomic_fetch_or(&s->watch[slot >> 6], bit);
+    uint64_t before = atomic_fetch_or(&s->watch[slot >> 6], bit);
     uint64_t word = atomic_fetch_or(&s->objects[slot].state, PR_WATCHED);
     if (pr_is_ready(word) && atomic_fetch_and(&s->watch[slot >> 6], ~bit) & bit)
         atomic_fetch_sub(&s->self->missing, 1);
-    return word;
+    return (before & bit) != 0;
 }
 
-static void watch_all(PrSession *s, const uint32_t *slots, size_t n, size_t needed) {
+static void expect(PrSession *s, int32_t missing) {
     PrProcess *self = s->self;
-    int32_t missing = needed > INT32_MAX ? INT32_MAX : (int32_t)needed;
-    /* One count serves all threads of a process: when several wait, each event wakes them. */
-    atomic_store(&self->missing, atomic_load(&self->waiting) > 1 ? 0 : missing);
-    if (atomic_load(&self->waiting) > 1) atomic_store(&self->missing, 0);
-    int32_t ready = 0;
+    int alone = atomic_load(&self->waiting) == 1;
+    atomic_store(&self->missing, alone ? missing : 0);
+    if (!alone || atomic_load(&self->waiting) == 1) return;
+    /* Another came meanwhile, and may have slept through what counted our number down. */
+    atomic_store(&self->missing, 0);
+    pr_notify(s, self);
+}
+
+/* Returns how many had their bit set before. The first time, these are the ones that stand in
+ * `slots` more than once, of whom we are told once only. */
+static int32_t watch_all(PrSession *s, const uint32_t *slots, size_t n, int32_t missing) {
+    int32_t ready = 0, again = 0;
+    expect(s, missing);
     for (size_t i = 0; i < n; i++) {
         uint64_t word = atomic_load_explicit(&s->objects[slots[i]].state, memory_order_acquire);
         if (pr_is_ready(word)) {
             ready++;
         } else {
-            watch(s, slots[i]);
+            again += watch(s, slots[i]);
         }
     }
-    atomic_fetch_sub(&self->missing, ready);
+    atomic_fetch_sub(&s->self->missing, ready);
+    return again;
+}
+
+static void begin_wait(PrSession *s) {
+    atomic_fetch_add(&s->self->waiting, 1);
+}
+
+/* No bit stays behind: it would be taken for one that stands there twice. */
+static void end_wait(PrSession *s, const uint32_t *slots, size_t n) {
+    PrProcess *self = s->self;
+    if (atomic_fetch_sub(&self->waiting, 1) > 1) return;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t slot = slots[i];
+        uint64_t bit = (uint64_t)1 << (slot & 63);
+        if (atomic_load_explicit(&s->watch[slot >> 6], memory_order_relaxed) & bit)
+            atomic_fetch_and(&s->watch[slot >> 6], ~bit);
+    }
+    /* Another came meanwhile, and its bits may be gone. */
+    if (atomic_load(&self->waiting)) pr_notify(s, self);
 }
 
 static int wait_from(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
                      int any_failure, int how, const uint32_t *since) {
     size_t ready = count_ready(s, slots, n, needed, any_failure);
+    int32_t missing = needed > INT32_MAX ? INT32_MAX : (int32_t)needed, twice = -1;
     int status = 0;
     if (ready >= needed) return 0;
-    atomic_fetch_add(&s->self->waiting, 1);
+    begin_wait(s);
     for (;;) {
         int64_t left = deadline < 0 ? -1 : deadline - pr_now();
         uint32_t seen = since ? *since : atomic_load(&s->self->event);
         if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
         if (status) break;
-        watch_all(s, slots, n, needed);
+        if (twice < 0) {
+            twice = watch_all(s, slots, n, missing);
+            atomic_fetch_sub(&s->self->missing, twice);
+        } else {
+            watch_all(s, slots, n, missing - twice);
+        }
         ready = count_ready(s, slots, n, needed, any_failure);
         if (ready >= needed) break;
         status = pr_sleep(s, seen, left, how & PR_SPIN);
@@ -71,7 +105,7 @@ static int wait_from(PrSession *s, const uint32_t *slots, size_t n, size_t neede
         if (!status && how & PR_ONCE) status = PR_INTERRUPTED;
         if (!status && atomic_load(&s->control->ended)) status = PR_ENDED;
     }
-    atomic_fetch_sub(&s->self->waiting, 1);
+    end_wait(s, slots, n);
     return ready >= needed ? 0 : status;
 }
 
@@ -169,19 +203,20 @@ uint32_t pr_stream_length(const PrSession *s, uint32_t stream) {
 
 int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int how) {
     int status = 0;
-    atomic_fetch_add(&s->self->waiting, 1);
+    begin_wait(s);
     for (;;) {
         uint32_t seen = atomic_load(&s->self->event);
         int64_t left = deadline < 0 ? -1 : deadline - pr_now();
-        atomic_store(&s->self->missing, 0);
-        uint64_t word = watch(s, stream);
+        expect(s, 0);
+        watch(s, stream);
+        uint64_t word = atomic_load(&s->objects[stream].state);
         if (pr_is_ready(word) || pr_stream_length(s, stream)) break;
         if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
         if (status) break;
         status = pr_sleep(s, seen, left, how & PR_SPIN);
         if (!status && atomic_load(&s->control->ended)) status = PR_ENDED;
     }
-    atomic_fetch_sub(&s->self->waiting, 1);
+    end_wait(s, &stream, 1);
     return status;
 }
 
