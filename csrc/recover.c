@@ -355,8 +355,10 @@ static void settle_objects(Rebuild *r) {
             else if (!owned) free_object(o);
             break;
         case PR_OBJECT_PENDING:
-            if (!r->claimed[i] && referred) lose(o);
-            else if (!r->claimed[i]) free_object(o);
+            if (r->claimed[i]) break;
+            o->n_refs = 0;
+            if (referred) lose(o);
+            else free_unreferenced(r, i); /* it may be a stream, and hold items */
             break;
         case PR_OBJECT_SEALED:
         case PR_OBJECT_FAILED:

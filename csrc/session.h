@@ -99,8 +99,9 @@ typedef struct {
 
 typedef struct {
     uint32_t first, last; /* objects that were yielded and not taken, linked by `next` */
-    uint32_t produced, taken;
-    uint32_t closed; /* the consumer wants no more */
+    _Atomic uint32_t produced, taken;
+    uint32_t closed;   /* the consumer wants no more */
+    uint32_t reserved; /* a message behind it is aligned to 8 */
 } PrStream;
 
 /* -- tasks, task.h ----------------------------------------------------------------------------- */

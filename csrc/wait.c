@@ -161,7 +161,8 @@ int pr_stream_put(PrSession *s, uint32_t stream, PrHandle item) {
         }
         pr_crash_point();
         st->last = slot;
-        st->produced++;
+        pr_crash_point();
+        atomic_fetch_add(&st->produced, 1);
     }
     pr_unlock(&s->control->stream_lock);
     if (!status && atomic_load(&s->objects[stream].state) & PR_WATCHED)
@@ -179,9 +180,10 @@ PrHandle pr_stream_take(PrSession *s, uint32_t stream) {
     uint32_t slot = st->first;
     if (slot) {
         pr_hold(s, slot);
+        pr_crash_point();
         st->first = atomic_load(&s->objects[slot].next);
         pr_crash_point();
-        st->taken++;
+        atomic_fetch_add(&st->taken, 1);
         pr_unref(s, slot); /* which we hold */
         item = pr_handle(atomic_load(&s->objects[slot].state), slot);
         producer = atomic_load(&s->objects[stream].owner);
@@ -198,7 +200,8 @@ PrHandle pr_stream_take(PrSession *s, uint32_t stream) {
 
 uint32_t pr_stream_length(const PrSession *s, uint32_t stream) {
     const PrStream *st = stream_of(s, stream);
-    return st->produced - st->taken;
+    uint32_t taken = atomic_load(&st->taken); /* first: it is never more than were produced */
+    return atomic_load(&st->produced) - taken;
 }
 
 int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int how) {
