@@ -145,6 +145,7 @@ int pr_create(PrSession *s, uint64_t size, uint32_t n_refs, PrHandle *handle, ui
 
 int pr_room(PrSession *s, uint32_t slot, uint64_t size, uint32_t n_refs, uint8_t **data) {
     pr_enter(s);
+    pr_block_free(s, &s->objects[slot].place); /* room of an attempt before */
     int status = make_room(s, &s->objects[slot], size, n_refs, data);
     pr_leave(s);
     return status;
