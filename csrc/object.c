@@ -75,6 +75,11 @@ uint32_t pr_take_object(PrSession *s) {
     return s->self->objects[--s->self->n_objects];
 }
 
+void pr_keep_object(PrSession *s, uint32_t slot) {
+    if (s->self->n_objects == PR_MAGAZINE) flush_objects(s, PR_MAGAZINE / 2);
+    s->self->objects[s->self->n_objects++] = slot;
+}
+
 /* A dying slot whose block is given back: the next generation begins. */
 static void recycle(PrSession *s, uint32_t slot) {
     PrObject *o = &s->objects[slot];
@@ -84,8 +89,7 @@ static void recycle(PrSession *s, uint32_t slot) {
     atomic_store_explicit(&o->owner, s->index, memory_order_relaxed);
     atomic_store(&o->state, ((word >> 32) + 1) << 32 | PR_OBJECT_CACHED);
     pr_crash_point();
-    if (s->self->n_objects == PR_MAGAZINE) flush_objects(s, PR_MAGAZINE / 2);
-    s->self->objects[s->self->n_objects++] = slot;
+    pr_keep_object(s, slot);
 }
 
 /* -- blocks ------------------------------------------------------------------------------------ */

@@ -144,6 +144,8 @@ int pr_fill_objects(PrSession *s, uint32_t n);
 void pr_flush_magazines(PrSession *s);
 /* A slot out of the magazine: CACHED, to be given another state before the next safe point. */
 uint32_t pr_take_object(PrSession *s);
+/* Back into it. Inside; may wait for a lock. */
+void pr_keep_object(PrSession *s, uint32_t slot);
 /* State word of the slot's generation. */
 void pr_set_state(PrObject *o, uint64_t state);
 /* A block for what `place` (in a slot) says it has, by then. Inside. 0 or PR_FULL. */

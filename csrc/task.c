@@ -130,28 +130,53 @@ void pr_resolve_edges(PrSession *s, uint64_t edges, uint64_t epoch) {
 
 /* -- submission -------------------------------------------------------------------------------- */
 
-static void make_returns(PrSession *s, PrTask *t, uint32_t task, PrHandle *returns) {
-    uint32_t previous = 0;
-    for (uint32_t i = 0; i < t->n_returns; i++) {
+static void keep_returns(PrSession *s, uint32_t slot) {
+    while (slot) {
+        uint32_t next = atomic_load_explicit(&s->objects[slot].next, memory_order_relaxed);
+        pr_keep_object(s, slot);
+        slot = next;
+    }
+}
+
+/* Slots for the returns, linked; CACHED still, as there may be more than a magazine holds, and a
+ * recovery while we fill it. */
+static int take_returns(PrSession *s, uint32_t n, uint32_t *first) {
+    uint32_t last = 0;
+    *first = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (pr_fill_objects(s, 1)) {
+            keep_returns(s, *first);
+            return PR_FULL;
+        }
         uint32_t slot = pr_take_object(s);
+        atomic_store_explicit(&s->objects[slot].next, 0, memory_order_relaxed);
+        if (last) {
+            atomic_store_explicit(&s->objects[last].next, slot, memory_order_relaxed);
+        } else {
+            *first = slot;
+        }
+        last = slot;
+    }
+    return 0;
+}
+
+static void make_returns(PrSession *s, PrTask *t, uint32_t task, uint32_t slot, PrHandle *returns) {
+    atomic_store_explicit(&t->first_return, slot, memory_order_release);
+    for (uint32_t i = 0; slot; i++) {
         PrObject *o = &s->objects[slot];
         uint64_t stream = t->flags & PR_TASK_STREAMING ? PR_STREAM : 0;
         if (stream) memset(o->bytes, 0, sizeof(PrStream));
         o->size = 0;
         atomic_store_explicit(&o->refs, 1, memory_order_relaxed); /* the task's */
         atomic_store_explicit(&o->dependants, 0, memory_order_relaxed);
-        atomic_store_explicit(&o->owner, task, memory_order_relaxed);
-        atomic_store_explicit(&o->next, 0, memory_order_relaxed);
+        /* The state first: the owner of a CACHED slot is a process. */
         pr_set_state(o, PR_OBJECT_PENDING | stream);
         pr_crash_point();
+        atomic_store_explicit(&o->owner, task, memory_order_relaxed);
+        pr_crash_point();
         pr_hold(s, slot);
-        if (previous) {
-            atomic_store_explicit(&s->objects[previous].next, slot, memory_order_relaxed);
-        } else {
-            t->first_return = slot;
-        }
-        previous = slot;
         returns[i] = pr_handle(atomic_load_explicit(&o->state, memory_order_relaxed), slot);
+        slot = atomic_load_explicit(&o->next, memory_order_relaxed);
     }
 }
 
@@ -205,23 +230,30 @@ static int wait_for_dependencies(PrSession *s, PrTask *t, uint32_t task) {
 }
 
 int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
+    uint32_t first;
+    if (call->n_returns > UINT16_MAX) return PR_LIMIT;
     pr_enter(s);
-    if (pr_fill_objects(s, call->n_returns) || pr_fill_tasks(s)) {
+    if (take_returns(s, call->n_returns, &first)) {
+        pr_leave(s);
+        return PR_FULL;
+    }
+    if (pr_fill_tasks(s)) {
+        keep_returns(s, first);
         pr_leave(s);
         return PR_FULL;
     }
     uint32_t task = s->self->tasks[--s->self->n_tasks];
     PrTask *t = &s->tasks[task];
-    int status = make_dependencies(s, t, call->n_dependencies);
-    if (status) {
+    if (make_dependencies(s, t, call->n_dependencies)) {
         recycle(s, task);
+        keep_returns(s, first);
         pr_leave(s);
-        return status;
+        return PR_FULL;
     }
     /* From here to the queue's lock there is no waiting, hence no recovery but of our own death. */
     uint64_t epoch = pr_epoch(s);
     fill(s, t, call);
-    make_returns(s, t, task, returns);
+    make_returns(s, t, task, first, returns);
     if (t->n_dependencies == 0) {
         pr_set_task_state(t, PR_TASK_READY);
         pr_crash_point();
@@ -238,13 +270,13 @@ int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
 void pr_bury_task(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
     const PrDependency *d = pr_dependencies(s, t);
-    uint32_t slot = t->first_return, n_returns = t->n_returns;
+    uint32_t slot = t->first_return, n = t->n_returns;
     atomic_store_explicit(&t->worker, s->index, memory_order_relaxed);
     pr_set_task_state(t, PR_TASK_DYING);
     pr_crash_point();
     for (uint32_t k = 0; k < t->n_dependencies; k++) pr_unref(s, pr_slot(d[k].object));
     if (t->arguments) pr_unref(s, pr_slot(t->arguments));
-    for (uint32_t i = 0; i < n_returns; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         uint32_t next = atomic_load_explicit(&s->objects[slot].next, memory_order_relaxed);
         pr_unref(s, slot);
         slot = next;

@@ -26,8 +26,8 @@ typedef struct {
     PrHandle parent;
 } PrCall;
 
-/* Queues a task. returns[] gets the n_returns handles of its results, held by this process. 0 or
- * PR_FULL. */
+/* Queues a task. returns[] gets the n_returns handles of its results, held by this process. 0,
+ * PR_FULL, or PR_LIMIT for more than 65535 of them. */
 int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns);
 
 /* The next task for this worker, RUNNING; waits at most until `deadline`. 0, PR_TIMEOUT,
