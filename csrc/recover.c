@@ -187,12 +187,11 @@ static void settle_tasks(Rebuild *r) {
             /* In no queue from now on. With both marks, the one that would bury it is dead. */
             if (word & PR_CANCEL) {
                 free_task(t);
-            } else {
+            } else if (is_live(s, pr_canceller(word))) {
                 atomic_store(&t->state, word | PR_POPPED);
-                if (!run) {
-                    atomic_store(&t->worker, s->index);
-                    r->broken[r->n_broken++] = i;
-                }
+            } else {
+                atomic_store(&t->state, pr_cancelled(word, s->index) | PR_POPPED);
+                r->broken[r->n_broken++] = i;
             }
             break;
         default: break;
@@ -538,7 +537,7 @@ static void recover(PrSession *s, int code, const char *text) {
     for (size_t i = 0; i < r.n_broken; i++) {
         uint64_t word = atomic_load(&s->tasks[r.broken[i]].state);
         int cancelled = word & PR_CANCEL || pr_state(word) == PR_TASK_CANCELLED;
-        pr_fail_task(s, r.broken[i], cancelled ? PR_TASK_WAS_CANCELLED : code,
+        pr_drop_task(s, r.broken[i], cancelled ? PR_TASK_WAS_CANCELLED : code,
                      cancelled ? "" : text);
     }
     free(r.claimed);

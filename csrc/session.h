@@ -80,7 +80,8 @@ enum {
     PR_STREAM = 1 << 9,  /* object: of a streaming task; inline bytes are a PrStream */
     PR_CODE = 1 << 10,   /* FAILED: inline bytes are a code and a text, not a message */
     PR_CANCEL = 1 << 11, /* task: RUNNING: asked to stop; CANCELLED: its results have failed */
-    PR_POPPED = 1 << 12  /* task: CANCELLED, and in no queue and no list any more */
+    PR_POPPED = 1 << 12, /* task: CANCELLED, and in no queue and no list any more */
+    PR_CANCELLER = 16    /* task: CANCELLED: from this bit on, the process that fails the results */
 };
 
 #define PR_CLOSED UINT64_MAX /* PrObject.dependants once it is sealed */
@@ -131,13 +132,14 @@ typedef struct {
     uint32_t n_dependencies;
     uint64_t dependencies; /* place of PrDependency[]; 0: inline */
     uint32_t function;     /* slot of the object that holds it */
-    uint16_t shape, n_returns;
-    uint32_t first_return; /* object slot; the others follow by `next` */
-    _Atomic uint32_t next; /* in a queue, or a free list */
-    PrHandle arguments;    /* an object; 0: the message is inline */
-    uint64_t sequence;     /* order of submission, for the rebuild of queues */
-    PrHandle parent;       /* task that submitted it */
-    int32_t retries_left;  /* < 0: no limit */
+    uint16_t shape;
+    _Atomic uint16_t n_returns;
+    _Atomic uint32_t first_return; /* object slot; the others follow by `next` */
+    _Atomic uint32_t next;         /* in a queue, or a free list */
+    PrHandle arguments;            /* an object; 0: the message is inline */
+    uint64_t sequence;             /* order of submission, for the rebuild of queues */
+    _Atomic PrHandle parent;       /* task that submitted it */
+    int32_t retries_left;          /* < 0: no limit */
     uint32_t attempt;
     uint32_t flags;
     uint32_t label; /* slot of the object that says its name and limits */

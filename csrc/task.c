@@ -62,7 +62,7 @@ static void recycle(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
     uint64_t word = atomic_load_explicit(&t->state, memory_order_relaxed);
     t->n_dependencies = 0;
-    t->n_returns = 0;
+    atomic_store_explicit(&t->n_returns, 0, memory_order_release);
     atomic_store_explicit(&t->owner, s->index, memory_order_relaxed);
     atomic_store(&t->state, ((word >> 32) + 1) << 32 | PR_TASK_CACHED);
     pr_crash_point();
@@ -185,11 +185,11 @@ static void fill(PrSession *s, PrTask *t, const PrCall *call) {
     t->function = call->function;
     t->label = call->label;
     t->shape = (uint16_t)call->shape;
-    t->n_returns = (uint16_t)call->n_returns;
+    atomic_store_explicit(&t->n_returns, (uint16_t)call->n_returns, memory_order_release);
     t->flags = call->flags;
     t->retries_left = call->retries;
     t->attempt = 0;
-    t->parent = call->parent;
+    atomic_store_explicit(&t->parent, call->parent, memory_order_release);
     t->arguments = call->arguments;
     t->arguments_size = (uint16_t)call->arguments_size;
     if (call->arguments_size)
@@ -296,19 +296,23 @@ void pr_finish(PrSession *s, uint32_t task) {
 
 int pr_retry(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
-    if (t->retries_left == 0) return 0;
+    uint64_t word = atomic_load(&t->state);
+    if (t->retries_left == 0 || word & PR_CANCEL) return 0;
     pr_enter(s);
     uint64_t epoch = pr_epoch(s);
     if (t->retries_left > 0) t->retries_left--;
     t->attempt++;
     atomic_store_explicit(&t->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&s->self->running, 0, memory_order_relaxed);
-    pr_set_task_state(t, PR_TASK_READY);
-    pr_crash_point();
-    pr_queue_tasks(s, t->shape, task, task, 1, epoch);
+    uint64_t ready = (word & ~(uint64_t)UINT32_MAX) | PR_TASK_READY;
+    int done = atomic_compare_exchange_strong(&t->state, &word, ready);
+    if (done) {
+        pr_crash_point();
+        atomic_store_explicit(&s->self->running, 0, memory_order_relaxed);
+        atomic_fetch_add(&s->control->retries, 1);
+        pr_queue_tasks(s, t->shape, task, task, 1, epoch);
+    }
     pr_leave(s);
-    atomic_fetch_add(&s->control->retries, 1);
-    return 1;
+    return done;
 }
 
 static void fail_returns(PrSession *s, uint32_t task, int code, const char *text) {
@@ -325,6 +329,13 @@ static void fail_returns(PrSession *s, uint32_t task, int code, const char *text
 void pr_fail_task(PrSession *s, uint32_t task, int code, const char *text) {
     fail_returns(s, task, code, text);
     pr_finish(s, task);
+}
+
+void pr_drop_task(PrSession *s, uint32_t task, int code, const char *text) {
+    fail_returns(s, task, code, text);
+    pr_enter(s);
+    pr_bury_task(s, task);
+    pr_leave(s);
 }
 
 uint32_t pr_dependency(const PrSession *s, const PrTask *t, uint32_t k) {
@@ -384,28 +395,28 @@ int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker) {
     PrObject *o = &s->objects[pr_slot(object)];
     for (;;) {
         uint32_t task = atomic_load(&o->owner);
+        if (task >= s->control->tasks.limit) return 2;
         PrTask *t = &s->tasks[task];
-        uint64_t word = atomic_load(&t->state);
+        uint64_t word = atomic_load(&t->state), object_word = atomic_load(&o->state), after;
         /* Still pending: then the task is the object's, and the word is of its generation. */
-        if (pr_state(atomic_load(&o->state)) != PR_OBJECT_PENDING) return 2;
-        int state = pr_state(word);
+        if (pr_state(object_word) != PR_OBJECT_PENDING || !pr_same(object_word, object)) return 2;
+        int state = pr_state(word), done;
         if (state == PR_TASK_RUNNING) {
-            *worker = atomic_load(&t->worker);
-            if (atomic_compare_exchange_strong(&t->state, &word, word | PR_CANCEL)) return 1;
+            after = word | PR_CANCEL;
         } else if (state == PR_TASK_WAITING || state == PR_TASK_READY) {
-            uint64_t cancelled = (word & ~(uint64_t)UINT32_MAX) | PR_TASK_CANCELLED;
-            int done;
-            pr_enter(s);
-            if ((done = atomic_compare_exchange_strong(&t->state, &word, cancelled)))
-                atomic_store(&t->worker, s->index);
-            pr_leave(s);
-            if (done) {
-                cancel_queued(s, task);
-                return 0;
-            }
+            after = pr_cancelled(word, s->index);
         } else {
             return 2;
         }
+        *worker = atomic_load(&t->worker);
+        pr_enter(s);
+        done = atomic_compare_exchange_strong(&t->state, &word, after);
+        pr_leave(s);
+        if (!done) continue;
+        if (state == PR_TASK_RUNNING) return 1;
+        pr_crash_point();
+        cancel_queued(s, task);
+        return 0;
     }
 }
 
@@ -413,10 +424,16 @@ void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle)
     uint32_t used = atomic_load(&s->control->tasks.used);
     for (uint32_t i = 1; i < used; i++) {
         PrTask *t = &s->tasks[i];
-        int state = pr_state(atomic_load(&t->state));
-        if (state < PR_TASK_WAITING || state > PR_TASK_RUNNING || t->parent != parent) continue;
-        if (!t->n_returns) continue;
-        uint32_t slot = t->first_return;
-        each(with, pr_handle(atomic_load(&s->objects[slot].state), slot));
+        uint64_t word = atomic_load(&t->state);
+        int state = pr_state(word);
+        if (state < PR_TASK_WAITING || state > PR_TASK_RUNNING) continue;
+        /* Nobody keeps the slot from being used again: what was read counts if it was not. */
+        if (atomic_load(&t->parent) != parent || !atomic_load(&t->n_returns)) continue;
+        uint32_t slot = atomic_load(&t->first_return);
+        PrHandle object = pr_handle(atomic_load(&s->objects[slot].state), slot);
+        uint64_t after = atomic_load(&t->state);
+        state = pr_state(after);
+        if (pr_same(after, word) && state >= PR_TASK_WAITING && state <= PR_TASK_RUNNING)
+            each(with, object);
     }
 }

@@ -37,7 +37,7 @@ int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline);
 uint32_t pr_next_queued(PrSession *s);
 /* The results are sealed, or there is nothing to seal: the task is over. */
 void pr_finish(PrSession *s, uint32_t task);
-/* The task shall run again: 1, or 0 if it has no retries left. */
+/* The task shall run again: 1, or 0 if it has no retries left, or was cancelled. */
 int pr_retry(PrSession *s, uint32_t task);
 /* All results that are not sealed yet fail, and the task is over. */
 void pr_fail_task(PrSession *s, uint32_t task, int code, const char *text);
@@ -65,6 +65,17 @@ void pr_set_task_state(PrTask *t, uint64_t state);
 void pr_resolve_edges(PrSession *s, uint64_t edges, uint64_t epoch);
 /* What a task holds is given back, and its slot. It is DYING or CANCELLED. Inside. */
 void pr_bury_task(PrSession *s, uint32_t task);
+/* As pr_fail_task, of a task that nobody runs any more. */
+void pr_drop_task(PrSession *s, uint32_t task, int code, const char *text);
+
+/* The word of a task that this process cancels; and who that is. */
+static inline uint64_t pr_cancelled(uint64_t word, uint32_t process) {
+    return (word & ~(uint64_t)UINT32_MAX) | (uint64_t)process << PR_CANCELLER | PR_TASK_CANCELLED;
+}
+
+static inline uint32_t pr_canceller(uint64_t word) {
+    return (uint32_t)word >> PR_CANCELLER;
+}
 
 /* -- schedule.c -------------------------------------------------------------------------------- */
 
