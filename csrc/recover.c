@@ -495,6 +495,13 @@ static void rebuild_resources(Rebuild *r) {
     atomic_store(&c->starving, 0);
 }
 
+/* The dead may have sealed an object, or taken the mark off an idle worker, and told nobody; and
+ * what was lost is ready now, too. */
+static void tell_all(PrSession *s) {
+    for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++)
+        if (is_live(s, i)) pr_notify(s, &s->processes[i]);
+}
+
 /* -- the whole --------------------------------------------------------------------------------- */
 
 static void rebuild(Rebuild *r) {
@@ -546,6 +553,7 @@ static void recover(PrSession *s, int code, const char *text) {
     pr_enter(s);
     for (uint32_t i = 0; i < atomic_load(&s->control->n_shapes); i++) pr_kick(s, i);
     pr_leave(s);
+    tell_all(s);
 }
 
 void pr_recover(PrSession *s, uint32_t process, int code, const char *text) {
