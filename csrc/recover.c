@@ -476,10 +476,8 @@ static void rebuild_resources(Rebuild *r) {
     uint32_t n = atomic_load(&c->n_resources);
     for (uint32_t i = 0; i < n; i++)
         atomic_store(&c->resources[i].available, c->resources[i].total);
-    for (int g = 0; g < PR_GPUS; g++) {
-        int64_t rest = c->resources[PR_GPU].total - (int64_t)g * PR_UNIT;
-        c->gpu_free[g] = rest <= 0 ? 0 : rest < PR_UNIT ? rest : PR_UNIT;
-    }
+    for (int g = 0; g < PR_GPUS; g++)
+        atomic_store(&c->gpu_free[g], pr_gpu_total(c->resources[PR_GPU].total, g));
     for (uint32_t i = 1; i < r->n_processes; i++) {
         const PrProcess *p = &s->processes[i];
         uint32_t shape = atomic_load(&p->shape);
@@ -490,7 +488,7 @@ static void rebuild_resources(Rebuild *r) {
             atomic_fetch_sub(&c->resources[need.kind].available, need.amount);
         }
         for (int g = 0; g < PR_GPUS; g++)
-            if (atomic_load(&p->gpus) >> g & 1) c->gpu_free[g] -= p->gpu_amount;
+            if (atomic_load(&p->gpus) >> g & 1) atomic_fetch_sub(&c->gpu_free[g], p->gpu_amount);
     }
     atomic_store(&c->starving, 0);
 }

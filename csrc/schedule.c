@@ -16,7 +16,13 @@
 
 #include <string.h>
 
-enum { BATCH = 32, BATCH_TIME = 100000 /* ns of work that one worker takes at a time */ };
+enum {
+    BATCH = 32,
+    BATCH_TIME = 100000, /* ns of work that one worker takes at a time */
+    PATIENCE = 100000000 /* ns that a starving shape has room left for it; doubles */
+};
+
+#define PATIENCE_MOST (100 * (int64_t)PATIENCE)
 
 /* -- queues ------------------------------------------------------------------------------------ */
 
@@ -60,14 +66,18 @@ void pr_queue_tasks(PrSession *s, uint32_t shape, uint32_t head, uint32_t tail, 
     /* More at once: others wake their neighbours when they find more than they take. */
 }
 
-/* Moves tasks from one queue to another. Two locks are never held: in between the tasks are in
- * neither, which a rebuild would see to. */
-static uint32_t move(PrSession *s, PrQueue *from, PrQueue *to, uint32_t n) {
-    uint32_t tail = 0;
+/* Moves tasks of a shape from one queue to another. Two locks are never held: in between the tasks
+ * are in neither, which a rebuild would see to. A process' queue has tasks of one shape at a time,
+ * but by now perhaps of another one than who steals from it has resources for. */
+static uint32_t move(PrSession *s, uint32_t shape, PrQueue *from, PrQueue *to, uint32_t n) {
+    uint32_t tail = 0, head = 0;
     pr_lock(s, &from->lock);
     uint64_t epoch = pr_epoch(s);
-    uint32_t head = detach(s, from, &n, &tail);
-    pr_crash_point();
+    if (from->head && s->tasks[from->head].shape == shape) {
+        head = detach(s, from, &n, &tail);
+    } else {
+        n = 0;
+    }
     pr_unlock(&from->lock);
     if (!n) return 0;
     pr_lock(s, &to->lock);
@@ -93,14 +103,11 @@ int pr_resource(PrSession *s, const char *name, int64_t total) {
     if (i < PR_RESOURCES && strlen(name) < PR_NAME_SIZE) {
         strcpy(c->resources[i].name, name);
         if (total >= 0) {
-            c->resources[i].total = total;
-            atomic_store(&c->resources[i].available, total);
+            int64_t before = atomic_exchange(&c->resources[i].total, total);
+            atomic_fetch_add(&c->resources[i].available, total - before);
+            for (int g = 0; i == PR_GPU && g < PR_GPUS; g++)
+                atomic_fetch_add(&c->gpu_free[g], pr_gpu_total(total, g) - pr_gpu_total(before, g));
         }
-        if (total >= 0 && i == PR_GPU)
-            for (int g = 0; g < PR_GPUS; g++) {
-                int64_t rest = total - (int64_t)g * PR_UNIT;
-                c->gpu_free[g] = rest <= 0 ? 0 : rest < PR_UNIT ? rest : PR_UNIT;
-            }
         if (i == n) atomic_store(&c->n_resources, n + 1);
     } else {
         i = PR_RESOURCES;
@@ -130,7 +137,7 @@ int pr_shape(PrSession *s, const PrNeed *needs, uint32_t n, uint32_t env) {
         PrShape *shape = &s->shapes[i];
         shape->env = env;
         shape->n_needs = n;
-        memcpy(shape->needs, needs, n * sizeof *needs);
+        if (n) memcpy(shape->needs, needs, n * sizeof *needs);
         atomic_store(&c->n_shapes, i + 1);
     }
     pr_unlock(&c->resource_lock);
@@ -138,51 +145,51 @@ int pr_shape(PrSession *s, const PrNeed *needs, uint32_t n, uint32_t env) {
     return i < PR_SHAPES ? (int)i : PR_LIMIT;
 }
 
+int64_t pr_gpu_total(int64_t total, int gpu) {
+    int64_t rest = total - (int64_t)gpu * PR_UNIT;
+    return rest <= 0 ? 0 : rest < PR_UNIT ? rest : PR_UNIT;
+}
+
+/* Bits of GPUs for an amount: whole ones, or a part of the fullest that has room. 0: none fit,
+ * though there may be as much in parts. */
+static uint64_t find_gpus(const PrControl *c, int64_t amount) {
+    uint64_t bits = 0;
+    int64_t left = amount, least = INT64_MAX;
+    for (int g = 0; g < PR_GPUS && left > 0; g++) {
+        int64_t free = atomic_load_explicit(&c->gpu_free[g], memory_order_relaxed);
+        if (amount < PR_UNIT && free >= amount && free < least) {
+            least = free;
+            bits = (uint64_t)1 << g;
+        } else if (amount >= PR_UNIT && free == PR_UNIT) {
+            left -= PR_UNIT;
+            bits |= (uint64_t)1 << g;
+        }
+    }
+    return amount >= PR_UNIT && left > 0 ? 0 : bits;
+}
+
+/* Under resource_lock. */
+static int take_gpus(PrControl *c, PrProcess *self, int64_t amount) {
+    uint64_t bits = find_gpus(c, amount);
+    self->gpu_amount = amount < PR_UNIT ? amount : PR_UNIT;
+    for (int g = 0; g < PR_GPUS; g++)
+        if (bits >> g & 1) atomic_fetch_sub(&c->gpu_free[g], self->gpu_amount);
+    atomic_store(&self->gpus, bits);
+    return bits != 0;
+}
+
+/* Whether that much of a resource is free now. */
+static int is_free(const PrControl *c, PrNeed need) {
+    if (need.amount > atomic_load(&c->resources[need.kind].available)) return 0;
+    return need.kind != PR_GPU || need.amount <= 0 || find_gpus(c, need.amount) != 0;
+}
+
 int pr_fits(const PrSession *s, const PrShape *shape, int ever) {
     const PrControl *c = s->control;
     for (uint32_t i = 0; i < shape->n_needs; i++) {
-        const PrResource *r = &c->resources[shape->needs[i].kind];
-        if (shape->needs[i].amount > (ever ? r->total : atomic_load(&r->available))) return 0;
+        PrNeed need = shape->needs[i];
+        if (ever ? need.amount > c->resources[need.kind].total : !is_free(c, need)) return 0;
     }
-    return 1;
-}
-
-/* Room must be left for a shape that others have kept from running. */
-static int leaves_room(const PrSession *s, uint32_t shape) {
-    uint32_t starving = atomic_load(&s->control->starving);
-    if (!starving || starving == shape + 1) return 1;
-    const PrShape *mine = &s->shapes[shape], *theirs = &s->shapes[starving - 1];
-    for (uint32_t i = 0; i < theirs->n_needs; i++)
-        for (uint32_t j = 0; j < mine->n_needs; j++)
-            if (theirs->needs[i].kind == mine->needs[j].kind) return 0;
-    return 1;
-}
-
-/* GPUs for an amount: whole ones, or a part of the fullest that has room. Under resource_lock. */
-static int take_gpus(PrControl *c, PrProcess *self, int64_t amount) {
-    uint64_t bits = 0;
-    int best = -1;
-    if (amount < PR_UNIT) {
-        for (int g = 0; g < PR_GPUS; g++)
-            if (c->gpu_free[g] >= amount && (best < 0 || c->gpu_free[g] < c->gpu_free[best]))
-                best = g;
-        if (best < 0) return 0;
-        c->gpu_free[best] -= amount;
-        bits = (uint64_t)1 << best;
-    } else {
-        int64_t left = amount;
-        for (int g = 0; g < PR_GPUS && left > 0; g++)
-            if (c->gpu_free[g] == PR_UNIT) {
-                bits |= (uint64_t)1 << g;
-                left -= PR_UNIT;
-            }
-        if (left > 0) return 0;
-        for (int g = 0; g < PR_GPUS; g++)
-            if (bits >> g & 1) c->gpu_free[g] = 0;
-        amount = PR_UNIT;
-    }
-    self->gpu_amount = amount;
-    atomic_store(&self->gpus, bits);
     return 1;
 }
 
@@ -191,6 +198,55 @@ static int64_t need_of(const PrShape *shape, uint32_t kind) {
         if (shape->needs[i].kind == kind) return shape->needs[i].amount;
     return 0;
 }
+
+/* -- shapes that starve ------------------------------------------------------------------------ */
+
+/* A shape that found no room while others did has some left for it: the others take nothing of what
+ * it lacks, or would lack then. But if it lacks something, they may take all else: what it waits
+ * for may wait for them. And not for good, as what it lacks may be an actor's: the rule holds for a
+ * while, then for three times as long it does not, then for twice the while. */
+
+/* Nanoseconds until others need not leave room any more; <= 0: they need not now. */
+static int64_t patience_left(const PrControl *c) {
+    if (!atomic_load(&c->starving)) return 0;
+    return atomic_load(&c->starving_since) + atomic_load(&c->patience) - pr_now();
+}
+
+static void starve(PrControl *c, uint32_t shape) {
+    uint32_t now = 0;
+    if (atomic_compare_exchange_strong(&c->starving, &now, shape + 1)) {
+        atomic_store(&c->patience, PATIENCE);
+        atomic_store(&c->starving_since, pr_now());
+    } else if (now == shape + 1) {
+        int64_t patience = atomic_load(&c->patience);
+        if (patience_left(c) > -3 * patience) return;
+        atomic_store(&c->patience, patience < PATIENCE_MOST ? 2 * patience : patience);
+        atomic_store(&c->starving_since, pr_now());
+    }
+}
+
+/* 1 if it was the one that starved. */
+static int had_its_turn(PrControl *c, uint32_t shape) {
+    uint32_t now = shape + 1;
+    return atomic_compare_exchange_strong(&c->starving, &now, 0);
+}
+
+static int leaves_room(const PrSession *s, uint32_t shape) {
+    const PrControl *c = s->control;
+    uint32_t starving = atomic_load(&c->starving);
+    if (!starving || starving == shape + 1) return 1;
+    const PrShape *mine = &s->shapes[shape], *theirs = &s->shapes[starving - 1];
+    int fits = pr_fits(s, theirs, 0);
+    for (uint32_t i = 0; i < theirs->n_needs; i++) {
+        PrNeed need = theirs->needs[i];
+        int64_t taken = need_of(mine, need.kind);
+        if (fits) need.amount += taken;
+        if (taken > 0 && !is_free(c, need)) return patience_left(c) <= 0;
+    }
+    return 1;
+}
+
+/* -- taking and giving back -------------------------------------------------------------------- */
 
 /* This worker gets the shape's resources: 1, or 0 if they are not free. It holds none. */
 static int acquire(PrSession *s, uint32_t index) {
@@ -203,40 +259,44 @@ static int acquire(PrSession *s, uint32_t index) {
     if (fits) {
         for (uint32_t i = 0; i < shape->n_needs; i++)
             atomic_fetch_sub(&c->resources[shape->needs[i].kind].available, shape->needs[i].amount);
+        pr_crash_point();
         atomic_store(&s->self->shape, index);
-        if (atomic_load(&c->starving) == index + 1) atomic_store(&c->starving, 0);
+        had_its_turn(c, index);
     }
-    pr_crash_point();
     pr_unlock(&c->resource_lock);
     return fits;
 }
 
-static void release(PrSession *s) {
+/* Returns 1 if it held any: others may wait for them, and have to be told. */
+static int release(PrSession *s) {
     PrControl *c = s->control;
     PrProcess *self = s->self;
     uint32_t index = atomic_load(&self->shape);
-    if (index == PR_NO_SHAPE) return;
+    if (index == PR_NO_SHAPE) return 0;
     pr_lock(s, &c->resource_lock);
     const PrShape *shape = &s->shapes[index];
     for (uint32_t i = 0; i < shape->n_needs; i++)
         if (!atomic_load(&self->blocked) || shape->needs[i].kind != PR_CPU)
             atomic_fetch_add(&c->resources[shape->needs[i].kind].available, shape->needs[i].amount);
     for (int g = 0; g < PR_GPUS; g++)
-        if (atomic_load(&self->gpus) >> g & 1) c->gpu_free[g] += self->gpu_amount;
-    atomic_store(&self->gpus, 0);
-    atomic_store(&self->blocked, 0);
+        if (atomic_load(&self->gpus) >> g & 1) atomic_fetch_add(&c->gpu_free[g], self->gpu_amount);
+    pr_crash_point();
     atomic_store(&self->shape, PR_NO_SHAPE);
     pr_crash_point();
+    atomic_store(&self->gpus, 0);
+    atomic_store(&self->blocked, 0);
     pr_unlock(&c->resource_lock);
+    return 1;
 }
 
 static void shift_cpu(PrSession *s, int blocked) {
     PrControl *c = s->control;
     uint32_t index = atomic_load(&s->self->shape);
-    if (index == PR_NO_SHAPE) return;
+    if (index == PR_NO_SHAPE || (int)atomic_load(&s->self->blocked) == blocked) return;
     int64_t amount = need_of(&s->shapes[index], PR_CPU);
     pr_lock(s, &c->resource_lock);
     atomic_store(&s->self->blocked, (uint32_t)blocked);
+    pr_crash_point();
     atomic_fetch_add(&c->resources[PR_CPU].available, blocked ? amount : -amount);
     pr_crash_point();
     pr_unlock(&c->resource_lock);
@@ -247,6 +307,7 @@ static void shift_cpu(PrSession *s, int blocked) {
 static void say_idle(PrSession *s) {
     atomic_store(&s->self->idle_since, pr_now());
     atomic_fetch_or(&s->control->idle[s->index >> 6], (uint64_t)1 << (s->index & 63));
+    pr_crash_point();
     atomic_fetch_add(&s->control->n_idle, 1);
 }
 
@@ -254,8 +315,19 @@ static void say_idle(PrSession *s) {
 static int claim(PrSession *s, uint32_t process) {
     uint64_t bit = (uint64_t)1 << (process & 63);
     if (!(atomic_fetch_and(&s->control->idle[process >> 6], ~bit) & bit)) return 0;
+    pr_crash_point();
     atomic_fetch_sub(&s->control->n_idle, 1);
     return 1;
+}
+
+/* A worker is on its way to the queues; and it, or who thought so, has found out. */
+static void expect_worker(PrControl *c, PrProcess *p) {
+    if (!atomic_exchange(&p->woken, 1)) atomic_fetch_add(&c->n_woken, 1);
+}
+
+static void arrived(PrControl *c, PrProcess *p) {
+    if (atomic_load_explicit(&p->woken, memory_order_relaxed) && atomic_exchange(&p->woken, 0))
+        atomic_fetch_sub(&c->n_woken, 1);
 }
 
 /* The lowest idle worker of an environment is woken: the same ones stay warm. */
@@ -266,10 +338,17 @@ static int wake_idle(PrSession *s, uint32_t env) {
         uint64_t bits = atomic_load(&c->idle[word]);
         for (; bits; bits &= bits - 1) {
             uint32_t i = word * 64 + (uint32_t)__builtin_ctzll(bits);
-            if (atomic_load(&s->processes[i].env) != env) continue;
-            if (!claim(s, i)) continue;
-            if (!atomic_exchange(&s->processes[i].woken, 1)) atomic_fetch_add(&c->n_woken, 1);
-            pr_notify(s, &s->processes[i]);
+            PrProcess *p = &s->processes[i];
+            if (atomic_load(&p->env) != env) continue;
+            /* First: it may come by itself, and be at a task before we say that it is coming. */
+            expect_worker(c, p);
+            pr_crash_point();
+            if (!claim(s, i)) {
+                arrived(c, p);
+                continue;
+            }
+            pr_crash_point();
+            pr_notify(s, p);
             return 1;
         }
     }
@@ -284,6 +363,7 @@ void pr_kick(PrSession *s, uint32_t index) {
         if (!pr_fits(s, shape, 1) && !atomic_load(&shape->reported)) pr_call_node(s);
         return;
     }
+    if (!leaves_room(s, index)) return;
     /* One that is on its way wakes the next if it finds more than it takes: who submits many tasks
      * pays for one wake-up, not for one a worker. */
     if (atomic_load(&c->n_woken) > 0) return;
@@ -317,32 +397,63 @@ static void kick_others(PrSession *s) {
         if (s->shapes[i].env != env && atomic_load(&s->shapes[i].queue.count)) pr_kick(s, i);
 }
 
+/* Of tasks that wait in a process' own queue: 0, or that process, if they are of the environment
+ * and their resources are free. */
+static uint32_t find_victim(const PrSession *s, uint32_t but, uint32_t env, int any_env) {
+    uint32_t n = atomic_load(&s->control->n_processes);
+    for (uint32_t i = 1; i < n; i++) {
+        const PrProcess *victim = &s->processes[i];
+        if (i == but || !atomic_load(&victim->queue.count)) continue;
+        uint32_t shape = atomic_load(&victim->shape);
+        if (shape == PR_NO_SHAPE || (!any_env && s->shapes[shape].env != env)) continue;
+        if (pr_fits(s, &s->shapes[shape], 0) && leaves_room(s, shape)) return i;
+    }
+    return 0;
+}
+
+/* An idle worker is told of tasks that it may steal. */
+static void kick_thief(PrSession *s) {
+    if (!atomic_load(&s->control->n_idle)) return;
+    uint32_t victim = find_victim(s, 0, 0, 1);
+    uint32_t shape = victim ? atomic_load(&s->processes[victim].shape) : PR_NO_SHAPE;
+    if (shape != PR_NO_SHAPE) wake_idle(s, s->shapes[shape].env);
+}
+
+void pr_coming(PrSession *s) {
+    pr_enter(s);
+    expect_worker(s->control, s->self);
+    pr_leave(s);
+}
+
 void pr_block(PrSession *s) {
     pr_enter(s);
     uint32_t shape = atomic_load(&s->self->shape);
     if (shape != PR_NO_SHAPE) {
-        while (move(s, &s->self->queue, &s->shapes[shape].queue, UINT32_MAX)) {
+        while (move(s, shape, &s->self->queue, &s->shapes[shape].queue, UINT32_MAX)) {
         }
         shift_cpu(s, 1);
         kick_all(s);
+        kick_thief(s);
     }
     pr_leave(s);
 }
 
 void pr_unblock(PrSession *s) {
     pr_enter(s);
-    if (atomic_load(&s->self->blocked)) shift_cpu(s, 0);
+    shift_cpu(s, 0);
     pr_leave(s);
 }
 
 void pr_worker_rest(PrSession *s) {
     pr_enter(s);
+    arrived(s->control, s->self);
     uint32_t shape = atomic_load(&s->self->shape);
     if (shape != PR_NO_SHAPE) {
-        while (move(s, &s->self->queue, &s->shapes[shape].queue, UINT32_MAX)) {
+        while (move(s, shape, &s->self->queue, &s->shapes[shape].queue, UINT32_MAX)) {
         }
         release(s);
         kick_all(s);
+        kick_thief(s);
     }
     pr_leave(s);
 }
@@ -397,15 +508,32 @@ static uint32_t batch_of(PrSession *s, const PrQueue *q) {
 /* More of what this worker holds resources for. */
 static int refill(PrSession *s) {
     uint32_t shape = atomic_load(&s->self->shape);
-    if (shape == PR_NO_SHAPE || !leaves_room(s, shape)) return 0;
+    if (shape == PR_NO_SHAPE) return 0;
     PrQueue *q = &s->shapes[shape].queue;
     if (!atomic_load(&q->count)) return 0;
-    uint32_t n = move(s, q, &s->self->queue, batch_of(s, q));
+    uint32_t n = move(s, shape, q, &s->self->queue, batch_of(s, q));
     if (!n) return 0;
     s->self->batch = n;
     s->self->batch_began = pr_now();
-    pr_kick(s, shape);
+    if (had_its_turn(s->control, shape)) {
+        kick_all(s);
+    } else {
+        pr_kick(s, shape);
+    }
     return 1;
+}
+
+/* As long as a worker finds more of its own shape, it looks at no other: does one starve? */
+static void look_at_others(PrSession *s, uint32_t mine) {
+    uint32_t n = atomic_load(&s->control->n_shapes);
+    for (uint32_t k = 1; k < n; k++) {
+        uint32_t i = (mine + k) % n;
+        const PrShape *shape = &s->shapes[i];
+        if (!atomic_load(&shape->queue.count) || pr_fits(s, shape, 0) || !pr_fits(s, shape, 1))
+            continue;
+        starve(s->control, i);
+        return;
+    }
 }
 
 /* A shape with tasks whose resources are free; they are this worker's then. */
@@ -417,64 +545,54 @@ static int find_shape(PrSession *s) {
         const PrShape *shape = &s->shapes[i];
         if (!atomic_load(&shape->queue.count) || shape->env != atomic_load(&s->self->env)) continue;
         if (acquire(s, i)) return 1;
-        uint32_t none = 0;
-        if (pr_fits(s, shape, 1)) atomic_compare_exchange_strong(&c->starving, &none, i + 1);
+        if (pr_fits(s, shape, 1)) starve(c, i);
     }
     if (first && !atomic_load(&s->shapes[first - 1].queue.count)) {
-        atomic_compare_exchange_strong(&c->starving, &first, 0);
+        had_its_turn(c, first - 1);
         return atomic_load(&c->starving) ? 0 : find_shape(s);
     }
     return 0;
 }
 
-/* A worker that is busy with something long while tasks wait in its own queue, or 0. */
-static uint32_t find_victim(PrSession *s) {
-    uint32_t n = atomic_load(&s->control->n_processes);
-    for (uint32_t i = 1; i < n; i++) {
-        PrProcess *victim = &s->processes[i];
-        uint32_t shape = atomic_load(&victim->shape);
-        if (i == s->index || !atomic_load(&victim->queue.count) || shape == PR_NO_SHAPE) continue;
-        if (s->shapes[shape].env != atomic_load(&s->self->env)) continue;
-        if (pr_fits(s, &s->shapes[shape], 0)) return i;
-    }
-    return 0;
-}
-
-/* Half of the victim's tasks, with the resources they want. */
+/* Half of the tasks of one who is busy with something long, with the resources they want. */
 static int steal(PrSession *s) {
-    PrProcess *victim = &s->processes[find_victim(s)];
+    uint32_t found = find_victim(s, s->index, atomic_load(&s->self->env), 0);
+    PrProcess *victim = &s->processes[found];
+    if (!found) return 0;
     uint32_t shape = atomic_load(&victim->shape), count = atomic_load(&victim->queue.count);
-    if (!count || shape == PR_NO_SHAPE || !acquire(s, shape)) return 0;
-    if (move(s, &victim->queue, &s->self->queue, (count + 1) / 2)) return 1;
-    release(s);
-    return 0;
-}
-
-void pr_coming(PrSession *s) {
-    pr_enter(s);
-    if (!atomic_exchange(&s->self->woken, 1)) atomic_fetch_add(&s->control->n_woken, 1);
-    pr_leave(s);
-}
-
-/* This worker has come to the queues: others need not reckon with it any more. */
-static void arrive(PrSession *s) {
-    if (atomic_load_explicit(&s->self->woken, memory_order_relaxed) &&
-        atomic_exchange(&s->self->woken, 0))
-        atomic_fetch_sub(&s->control->n_woken, 1);
-}
-
-static int look(PrSession *s) {
-    if (refill(s)) return 1;
-    release(s);
-    while (find_shape(s)) {
-        if (refill(s)) {
-            arrive(s);
-            kick_all(s); /* what was released may do for others, too */
-            return 1;
-        }
-        release(s);
+    if (!count || shape == PR_NO_SHAPE || s->shapes[shape].env != atomic_load(&s->self->env) ||
+        !acquire(s, shape))
+        return 0;
+    if (move(s, shape, &victim->queue, &s->self->queue, (count + 1) / 2)) {
+        kick_thief(s);
+        return 1;
     }
-    return steal(s);
+    release(s);
+    return -1;
+}
+
+/* Who gives resources back tells those who may steal; not so if it had none, or two who find
+ * nothing would wake each other for ever. */
+static int look(PrSession *s) {
+    uint32_t shape = atomic_load(&s->self->shape);
+    if (shape != PR_NO_SHAPE) {
+        look_at_others(s, shape);
+        if (leaves_room(s, shape) && refill(s)) return 1;
+    }
+    int gave = release(s), found = 0;
+    while (!found && find_shape(s)) {
+        found = refill(s);
+        if (!found) gave = release(s);
+    }
+    if (!found) found = steal(s);
+    if (found < 0) gave = 1;
+    if (found > 0) {
+        arrived(s->control, s->self);
+        kick_all(s);
+    } else if (gave) {
+        kick_thief(s);
+    }
+    return found > 0;
 }
 
 /* Whether there is something to take, without taking anything: resources that are held for a moment
@@ -487,7 +605,7 @@ static int is_something(PrSession *s) {
             pr_fits(s, shape, 0) && leaves_room(s, i))
             return 1;
     }
-    return find_victim(s) != 0;
+    return find_victim(s, s->index, atomic_load(&s->self->env), 0) != 0;
 }
 
 int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline) {
@@ -503,12 +621,13 @@ int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline) {
             pr_leave(s);
             return 0;
         }
-        release(s);
-        arrive(s);
+        arrived(s->control, s->self);
         kick_others(s);
         uint32_t seen = atomic_load(&self->event);
         if (atomic_load(&self->leave)) {
+            release(s);
             kick_all(s);
+            kick_thief(s);
             pr_leave(s);
             return PR_ENDED;
         }
@@ -518,9 +637,19 @@ int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline) {
         pr_leave(s);
         if (again) continue;
         if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
-        if (!status) status = pr_sleep(s, seen, left, 1);
+        /* Nobody tells us when room is left no longer for those that starve. */
+        int64_t room = patience_left(s->control);
+        int early = !status && room > 0 && (left < 0 || room < left);
+        if (!status) status = pr_sleep(s, seen, early ? room : left, 1);
         pr_enter(s);
-        claim(s, s->index);
+        int told = !claim(s, s->index);
+        /* Whoever told us of a task tells nobody else. */
+        if ((told || early) && status == PR_TIMEOUT) status = 0;
+        if (told && status) {
+            arrived(s->control, s->self);
+            kick_all(s);
+            kick_thief(s);
+        }
         pr_leave(s);
         if (status) return status;
     }

@@ -198,8 +198,8 @@ typedef struct {
     _Alignas(64) _Atomic uint32_t busy;
     /* Counts what happened; a waiter sleeps on it. Anyone adds to it, then wakes if sleeping. */
     _Alignas(64) _Atomic uint32_t event;
-    _Atomic uint32_t sleeping; /* threads in a futex */
-    _Atomic uint32_t waiting;  /* threads that watch objects */
+    _Atomic uint32_t sleeping;      /* threads in a futex */
+    _Atomic uint32_t waiting;       /* threads that watch objects */
     _Atomic uint32_t spin_failures; /* in a row */
     _Atomic int32_t missing;        /* watched objects to be sealed before it is worth waking */
     /* Scheduling; written by the process alone, but for the queue. */

@@ -82,6 +82,8 @@ static inline uint32_t pr_canceller(uint64_t word) {
 /* Resource kinds and shapes are registered once. Amounts are in 1 / PR_UNIT. >= 0, or PR_LIMIT. */
 int pr_resource(PrSession *s, const char *name, int64_t total);
 int pr_shape(PrSession *s, const PrNeed *needs, uint32_t n, uint32_t env);
+/* Of so many GPUs, what the g-th has. */
+int64_t pr_gpu_total(int64_t total, int g);
 /* Tasks linked by `next`, all READY and of one shape, go to its queue, and workers are told. */
 void pr_queue_tasks(PrSession *s, uint32_t shape, uint32_t head, uint32_t tail, uint32_t n,
                     uint64_t epoch);
