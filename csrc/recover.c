@@ -293,6 +293,7 @@ static void rebuild_names(Rebuild *r) {
         if (handle) count(r, handle);
         table->n_free += !handle;
     }
+    atomic_fetch_add(&s->control->named, 1); /* the dead may have done so, or not */
 }
 
 /* -- objects ----------------------------------------------------------------------------------- */
@@ -520,12 +521,6 @@ static void rebuild(Rebuild *r) {
     free_processes(r);
 }
 
-/* Waiters of what is lost now; others look once in vain. */
-static void wake_waiters(PrSession *s) {
-    for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++)
-        if (is_live(s, i) && atomic_load(&s->processes[i].waiting)) pr_notify(s, &s->processes[i]);
-}
-
 /* The world is stopped, and those who are dead are DEAD. Starts it again. */
 static void recover(PrSession *s, int code, const char *text) {
     Rebuild r = {.s = s};
@@ -538,7 +533,7 @@ static void recover(PrSession *s, int code, const char *text) {
     rebuild(&r);
     atomic_fetch_add(&s->control->epoch, 1);
     start_world(s);
-    wake_waiters(s);
+    tell_all(s);
     for (size_t i = 0; i < r.n_broken; i++) {
         uint64_t word = atomic_load(&s->tasks[r.broken[i]].state);
         int cancelled = word & PR_CANCEL || pr_state(word) == PR_TASK_CANCELLED;
@@ -551,7 +546,6 @@ static void recover(PrSession *s, int code, const char *text) {
     pr_enter(s);
     for (uint32_t i = 0; i < atomic_load(&s->control->n_shapes); i++) pr_kick(s, i);
     pr_leave(s);
-    tell_all(s);
 }
 
 void pr_recover(PrSession *s, uint32_t process, int code, const char *text) {

@@ -121,18 +121,18 @@ int pr_wait_news(PrSession *s, const uint32_t *slots, size_t n, int64_t deadline
 int pr_name_wait(PrSession *s, uint32_t seen, int64_t deadline, int how) {
     PrControl *c = s->control;
     int status = 0;
-    atomic_fetch_add(&s->self->waiting, 1);
+    begin_wait(s);
     while (atomic_load(&c->named) == seen && !status) {
         uint32_t event = atomic_load(&s->self->event);
         int64_t left = deadline < 0 ? -1 : deadline - pr_now();
-        atomic_store(&s->self->missing, 0);
+        expect(s, 0);
         watch(s, 0);
         if (atomic_load(&c->named) != seen) break;
         status = deadline >= 0 && left <= 0 ? PR_TIMEOUT : pr_sleep(s, event, left, how & PR_SPIN);
         if (!status && how & PR_ONCE && atomic_load(&c->named) == seen) status = PR_INTERRUPTED;
         if (!status && atomic_load(&c->ended)) status = PR_ENDED;
     }
-    atomic_fetch_sub(&s->self->waiting, 1);
+    end_wait(s, &(uint32_t){0}, 1);
     return atomic_load(&c->named) != seen ? 0 : status;
 }
 
