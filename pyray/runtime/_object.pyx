@@ -52,6 +52,11 @@ def set_session(session):
     serial += 1
 
 
+def session_number():
+    """Which session this process is in: grows with each set_session()."""
+    return serial
+
+
 cdef Session session_now():
     return current
 
@@ -335,19 +340,25 @@ cdef object encode_object(Session session, object value, uint32_t slot, bint fai
 
 
 def put(value):
-    """Store a value; the reference to it.
+    """Store an object, which cannot be changed any more, and return a reference to it.
+
+    Starts a session if there is none.
 
     Raises:
-        TypeError: it is a reference itself, or cannot be serialized.
-        ObjectStoreFullError: there is no room.
+        TypeError: it cannot be serialized, or is itself a reference.
+        ObjectStoreFullError: there is no room for it.
     """
     cdef Session session = current
-    if session is None or session.closed or session.dead:
+    if session is None:
+        from pyray.runtime.connection import ensure
+        session = ensure()
+    if session.closed or session.dead:
         session = open_session()
     if type(value) is ObjectRef:
         raise TypeError(
             "Calling 'put' on an ObjectRef is not allowed: it refers to an object in the store "
-            "already. To nest it, put a list that holds it")
+            "already. If you really want to do this, wrap the ObjectRef in a list and call 'put' "
+            "on that")
     try:
         return encode_object(session, value, 0, False)
     except (MemoryError, RecursionError, KeyboardInterrupt):
@@ -544,6 +555,31 @@ cdef list get_many(Session session, list refs, object timeout, bint copy_on_writ
     finally:
         PyMem_Free(slots)
     return values
+
+
+def get_checked(object_refs, *, timeout=None, bint copy_on_write=False):
+    """Wait for objects and return them: one for a reference, a list for a list of references.
+
+    Arrays are views of the store's memory, not copied, and cannot be written to.
+
+    Args:
+        object_refs: A reference or a list of references.
+        timeout: How many seconds to wait at most; 0: do not wait; None: as long as it takes.
+        copy_on_write: Whether arrays, dataframes and tensors can be written to. Only pages that are
+            written are copied, and nobody else sees it.
+
+    Raises:
+        GetTimeoutError: not all of them were there in time.
+        RayTaskError: a task failed; it is also an instance of what the task raised.
+        TypeError, ValueError: it is not a reference, or the timeout is negative.
+    """
+    cdef Session session = current
+    if type(object_refs) is not ObjectRef or timeout is not None or session is None:
+        from pyray.runtime.api import get_slowly
+        return get_slowly(object_refs, timeout, copy_on_write)
+    if session.closed or session.dead:
+        session = open_session()
+    return get_one(session, object_refs, None, copy_on_write)
 
 
 def get(refs, timeout=None, bint copy_on_write=False):

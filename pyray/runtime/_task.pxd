@@ -6,12 +6,11 @@ from pyray.store._session cimport PrCall, PrHandle, Session
 
 cdef class Call:
     cdef PrCall call
-    cdef Session session
-    cdef uint32_t serial
+    cdef uint32_t serial  # of the session
     cdef readonly str name
     cdef readonly int num_returns
 
-    cdef uint32_t make_label(self, str name, int max_calls) except 0
+    cdef uint32_t make_label(self, session, str name, int max_calls) except 0
 
 
 cdef class Submitter:

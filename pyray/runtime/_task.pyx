@@ -58,7 +58,6 @@ cdef class Call:
 
     def __init__(self, session, *, function_id, shape, str name, int num_returns, int max_retries,
                  bint retry_exceptions, int max_calls=0):
-        self.session = session
         self.name = name
         self.num_returns = num_returns
         self.serial = serial_now()
@@ -66,7 +65,7 @@ cdef class Call:
             raise ValueError(f"num_returns is {num_returns}, but may be at most {MOST_RETURNS}")
         memset(&self.call, 0, sizeof(PrCall))
         self.call.function = function_id
-        self.call.label = self.make_label(name, max_calls)
+        self.call.label = self.make_label(session, name, max_calls)
         self.call.shape = shape
         self.call.n_returns = 1 if num_returns < 0 else num_returns
         self.call.retries = max_retries
@@ -77,9 +76,9 @@ cdef class Call:
         if retry_exceptions:
             self.call.flags |= PR_TASK_RETRY_EXCEPTIONS
 
-    cdef uint32_t make_label(self, str name, int max_calls) except 0:
+    cdef uint32_t make_label(self, session, str name, int max_calls) except 0:
         text = f"{max_calls} {name}".encode("utf-8", "replace")
-        return self.session.publish(blake2b(b"label" + text, digest_size=16).digest(), text)
+        return session.publish(blake2b(b"label" + text, digest_size=16).digest(), text)
 
 
 @cython.final
@@ -102,30 +101,33 @@ cdef class Submitter:
         cdef Py_ssize_t n = PyTuple_GET_SIZE(args)
         if PyDict_Size(kwargs) or not self.least <= n <= self.most:
             self.check(args, kwargs)
-        if call is None or call.serial != serial_now() or call.session.closed or call.session.dead:
+        cdef Session session = session_now()
+        # A call does not hold its session: functions would keep the memory of one that has ended.
+        if (call is None or session is None or call.serial != serial_now()
+                or session.closed or session.dead):
             prepared = self.prepare()
             if type(prepared) is not Call:
                 return prepared(*args, **kwargs)
             call = self.call = prepared
-            open_session()
-        return submit(call, args, kwargs)
+            session = open_session()
+        return submit(session, call, args, kwargs)
 
 
-cdef object submit(Call call, tuple args, dict kwargs):
+cdef object submit(Session session, Call call, tuple args, dict kwargs):
     """Queue a task; its reference, or references."""
     cdef PrCall c = call.call
     cdef uint32_t[ON_STACK] few
     cdef PrHandle[1] one
     cdef int status
     if PyTuple_GET_SIZE(args) or PyDict_Size(kwargs):
-        return submit_with_arguments(call, args, kwargs)
+        return submit_with_arguments(session, call, args, kwargs)
     c.parent = parent
     if c.n_returns == 1:
-        status = pr_submit(&call.session.s, &c, one)
+        status = pr_submit(&session.s, &c, one)
         if status:
-            raise full(call)
+            raise full(session, call)
         return wrap(call, one[0])
-    return submit_many(call, &c)
+    return submit_many(session, call, &c)
 
 
 cdef object wrap(Call call, PrHandle handle):
@@ -135,7 +137,7 @@ cdef object wrap(Call call, PrHandle handle):
     return ref
 
 
-cdef object submit_many(Call call, PrCall *c):
+cdef object submit_many(Session session, Call call, PrCall *c):
     cdef list refs
     cdef uint32_t i
     cdef bytearray room
@@ -144,8 +146,8 @@ cdef object submit_many(Call call, PrCall *c):
         refs = [None]
     room = bytearray(8 * c.n_returns + 8)
     handles = <PrHandle *> <char *> room
-    if pr_submit(&call.session.s, c, handles):
-        raise full(call)
+    if pr_submit(&session.s, c, handles):
+        raise full(session, call)
     if c.n_returns == 0:
         return None
     if c.n_returns == 1:
@@ -153,11 +155,11 @@ cdef object submit_many(Call call, PrCall *c):
     return [new_ref(handles[i]) for i in range(c.n_returns)]
 
 
-cdef object full(Call call):
+cdef object full(Session session, Call call):
     from pyray.runtime.exceptions import ObjectStoreFullError
     return ObjectStoreFullError(
         f"there is no room for another task {call.name}: the session's tables or its object store "
-        f"are full ({call.session.stats()})")
+        f"are full ({session.stats()})")
 
 
 cdef object dependencies_of(tuple args, dict kwargs):
@@ -193,7 +195,7 @@ cdef object without(list places, tuple args, dict kwargs):
     return tuple(values), kwargs
 
 
-cdef object submit_with_arguments(Call call, tuple args, dict kwargs):
+cdef object submit_with_arguments(Session session, Call call, tuple args, dict kwargs):
     cdef PrCall c = call.call
     cdef bytearray room = None
     cdef Py_ssize_t i
@@ -223,7 +225,7 @@ cdef object submit_with_arguments(Call call, tuple args, dict kwargs):
             value = (tuple(places), stripped)
     if value is not None:
         try:
-            large = encode_arguments(call.session, value, small, &c)
+            large = encode_arguments(session, value, small, &c)
         except (MemoryError, RecursionError, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -232,7 +234,7 @@ cdef object submit_with_arguments(Call call, tuple args, dict kwargs):
                 raise
             from pyray.runtime.functions import argument_error
             raise argument_error(error, args, kwargs, call.name) from error
-    return submit_many(call, &c)  # `large` and `refs` are held until then
+    return submit_many(session, call, &c)  # `large` and `refs` are held until then
 
 
 cdef object encode_arguments(Session session, object value, uint8_t *small, PrCall *c):

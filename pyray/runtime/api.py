@@ -118,34 +118,39 @@ def method(*args: Any, **options: Any) -> Any:
 # -- objects ---------------------------------------------------------------------------------
 
 
-@overload
-def get(
-    object_refs: ObjectRef[R], *, timeout: float | None = None, copy_on_write: bool = False
-) -> R: ...
-@overload
-def get(
-    object_refs: list[ObjectRef[R]], *, timeout: float | None = None, copy_on_write: bool = False
-) -> list[R]: ...
-@overload
-def get(
-    object_refs: ObjectRefGenerator, *, timeout: float | None = None, copy_on_write: bool = False
-) -> ObjectRefGenerator: ...
-def get(object_refs: Any, *, timeout: float | None = None, copy_on_write: bool = False) -> Any:
-    """Wait for objects and return them: one for a reference, a list for a list of references.
+if TYPE_CHECKING:
 
-    Arrays are views of the store's memory, not copied, and cannot be written to.
+    @overload
+    def get(
+        object_refs: ObjectRef[R], *, timeout: float | None = None, copy_on_write: bool = False
+    ) -> R: ...
+    @overload
+    def get(
+        object_refs: list[ObjectRef[R]],
+        *,
+        timeout: float | None = None,
+        copy_on_write: bool = False,
+    ) -> list[R]: ...
+    @overload
+    def get(
+        object_refs: ObjectRefGenerator,
+        *,
+        timeout: float | None = None,
+        copy_on_write: bool = False,
+    ) -> ObjectRefGenerator: ...
+    def get(object_refs: Any, *, timeout: float | None = None, copy_on_write: bool = False) -> Any:
+        """Wait for objects and return them."""
 
-    Args:
-        object_refs: A reference or a list of references.
-        timeout: How many seconds to wait at most; 0: do not wait; None: as long as it takes.
-        copy_on_write: Whether arrays, dataframes and tensors can be written to. Only pages that are
-            written are copied, and nobody else sees it.
+    def put(value: R) -> ObjectRef[R]:
+        """Store an object, which cannot be changed any more, and return a reference to it."""
 
-    Raises:
-        GetTimeoutError: not all of them were there in time.
-        RayTaskError: a task failed; it is also an instance of what the task raised.
-        TypeError, ValueError: it is not a reference, or the timeout is negative.
-    """
+else:
+    # Compiled: a call of Python would take longer than the work.
+    get, put = _core.get_checked, _core.put
+
+
+def get_slowly(object_refs: Any, timeout: Any, copy_on_write: bool) -> Any:
+    """`get` of anything but one reference, or with a timeout."""
     if timeout is not None:
         timeout = _timeout(timeout)
     if type(object_refs) is not ObjectRef:
@@ -186,18 +191,6 @@ def _timeout(timeout: Any) -> float | None:
     return timeout
 
 
-def put(value: R) -> ObjectRef[R]:
-    """Store an object, which cannot be changed any more, and return a reference to it.
-
-    Raises:
-        TypeError: it cannot be serialized, or is itself a reference.
-        ObjectStoreFullError: there is no room for it.
-    """
-    if _core.get_session() is None:
-        connection.ensure()
-    return _core.put(value)
-
-
 def wait(
     ray_waitables: list[Any],
     *,
@@ -218,22 +211,34 @@ def wait(
     Raises:
         TypeError, ValueError: an argument is wrong.
     """
-    if not isinstance(ray_waitables, list):
-        single = isinstance(ray_waitables, (ObjectRef, ObjectRefGenerator))
-        raise TypeError(
-            "wait() expected a list of ObjectRef or ObjectRefGenerator, got "
-            + (f"a single one, {ray_waitables}" if single else f"{type(ray_waitables)}")
-        )
     if timeout is not None:
         timeout = _wait_timeout(timeout)
-    generators = _check_waitables(ray_waitables)
-    connection.ensure()
-    if not ray_waitables:
-        return [], []
-    _check_count(num_returns, len(ray_waitables))
-    if generators:
-        return _wait_for_generators(ray_waitables, num_returns, timeout)
+    simple = type(ray_waitables) is list and type(num_returns) is int
+    if not simple or _core.get_session() is None or _core.check_unique(ray_waitables):
+        return _wait_slowly(ray_waitables, num_returns, timeout)
+    if not 0 < num_returns <= len(ray_waitables):
+        return _wait_slowly(ray_waitables, num_returns, timeout)
     return _core.wait(ray_waitables, num_returns, timeout)
+
+
+def _wait_slowly(
+    waitables: Any, num_returns: Any, timeout: float | None
+) -> tuple[list[Any], list[Any]]:
+    """`wait` for generators too, or for what has to be refused."""
+    if not isinstance(waitables, list):
+        single = isinstance(waitables, (ObjectRef, ObjectRefGenerator))
+        raise TypeError(
+            "wait() expected a list of ObjectRef or ObjectRefGenerator, got "
+            + (f"a single one, {waitables}" if single else f"{type(waitables)}")
+        )
+    generators = _check_waitables(waitables)
+    connection.ensure()
+    if not waitables:
+        return [], []
+    _check_count(num_returns, len(waitables))
+    if generators:
+        return _wait_for_generators(waitables, num_returns, timeout)
+    return _core.wait(waitables, num_returns, timeout)
 
 
 def _wait_timeout(timeout: Any) -> float:
@@ -244,8 +249,6 @@ def _wait_timeout(timeout: Any) -> float:
 
 def _check_waitables(refs: list[Any]) -> bool:
     """Whether there are generators among them."""
-    if _core.get_session() is not None and not _core.check_unique(refs):
-        return False
     generators = False
     for ref in refs:
         if type(ref) is not ObjectRef:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from . import connection, functions, resources, runtime_env, scheduling
+from ._core import session_number
 from .exceptions import TaskUnschedulableError
 from .options import task_options, with_defaults
 from .signature import ArgumentCheck, is_asynchronous, is_generator
@@ -24,6 +25,9 @@ R = TypeVar("R")
 
 __all__ = ["RemoteFunction", "make"]
 
+#: How many sets of options a function's calls are kept for.
+_MOST_CALLS = 100
+
 #: `num_returns` as the core counts them.
 _GENERATORS = {"dynamic": -1, "streaming": -2}
 
@@ -34,6 +38,9 @@ class Definition:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self._check: ArgumentCheck | None = None
+        #: Calls by their options, in the session of this number.
+        self.calls: dict[Any, Any] = {}
+        self.session = -1
 
     @property
     def generator(self) -> bool:
@@ -61,6 +68,19 @@ class Plan:
     def prepare(self) -> Any:
         """What the Submitter is to call with the arguments, in the session that is current."""
         session = connection.ensure()
+        definition = self.definition
+        number = session_number()
+        if definition.session != number:
+            definition.session, definition.calls = number, {}
+        key = _key(self.options)
+        call = definition.calls.get(key)
+        if call is None:
+            call = self._prepare(session)
+            if key is not None and len(definition.calls) < _MOST_CALLS:
+                definition.calls[key] = call
+        return call
+
+    def _prepare(self, session: Any) -> Any:
         function, generator = self.definition.function, self.definition.generator
         options = with_defaults(self.options, generator=generator)
         name = options["name"] or function.__name__
@@ -87,6 +107,20 @@ class Plan:
             retry_exceptions=bool(retry),
             max_calls=options["max_calls"] or 0,
         )
+
+
+def _key(options: dict[str, Any]) -> Any:
+    """Options as a key; None if what they name may change without them."""
+    env = options.get("runtime_env")
+    if env and env.keys() - {"env_vars"}:
+        return None
+    return tuple((name, _hashable(value)) for name, value in options.items())
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple(sorted((key, repr(item)) for key, item in value.items()))
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
 
 
 class RemoteFunction(Generic[R]):

@@ -18,6 +18,9 @@ __all__ = ["NO_LIMIT", "ArgumentCheck", "is_asynchronous", "is_generator"]
 #: `max_args` of a function with `*args`.
 NO_LIMIT = (1 << 31) - 1
 
+#: How many ways of calling a function are remembered to fit.
+_MOST_SEEN = 100
+
 # Flags of code objects, as in `inspect`.
 _VAR_POSITIONAL, _VAR_KEYWORD, _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 4, 8, 32, 128, 512
 
@@ -46,6 +49,7 @@ class ArgumentCheck:
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self.name = name
         self._function = function
+        self._seen: set[tuple[Any, ...]] = set()
         if hasattr(function, "__wrapped__") or hasattr(function, "__signature__"):
             self._read_signature()
         else:
@@ -108,8 +112,13 @@ class ArgumentCheck:
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise TypeError unless the function can be called so."""
+        call = len(args), *kwargs
+        if call in self._seen:
+            return
         if not self._fits(args, kwargs):
             self._explain(args, kwargs)
+        if len(self._seen) < _MOST_SEEN:
+            self._seen.add(call)
 
     def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """By names alone; False where it takes a closer look."""

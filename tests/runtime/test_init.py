@@ -516,3 +516,22 @@ def test_from_local_mode_to_processes():
     ray.shutdown()
     ray.init(num_cpus=1, object_store_memory=SMALL)
     assert ray.get(same.remote(2)) == 2
+
+
+def shared_memory():
+    """How much of it is mapped into this process, in kB."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssShmem:"))
+
+
+def test_memory_is_given_back():
+    import numpy as np
+
+    before = shared_memory()
+    ray.init(num_cpus=1, object_store_memory=SMALL)
+    assert ray.get(same.remote(1)) == 1  # the function knows the session from now on
+    array = ray.get(ray.put(np.ones(5_000_000)))
+    assert array.sum() == 5_000_000 and shared_memory() > before + 39_000
+    del array
+    ray.shutdown()
+    assert shared_memory() <= before + 1000
