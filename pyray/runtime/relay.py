@@ -135,13 +135,6 @@ class Relay:
         """The driver has taken something."""
         self._pause_or_resume()
 
-    def close_inherited(self) -> None:
-        """In a worker that was just forked: these are the node's."""
-        for stream in self.streams.values():
-            os.close(stream.fd)
-            stream.log.close()
-        self.streams.clear()
-
     def _end(self, stream: Stream) -> None:
         self._pass_on(stream, stream.splitter.finish())
         if not self.paused:

@@ -32,7 +32,7 @@ class Start(NamedTuple):
     out: int  # pipes
     err: int
     open_files: int  # the limit before the node raised its own
-    progress: mmap.mmap  # shared with the node
+    ready: mmap.mmap  # shared with the node
     place: int  # where in it this worker notes that it can run tasks
 
 
@@ -49,7 +49,7 @@ def main(start: Start, inherited: object) -> NoReturn:
         _core.set_session(session)
         hooks = Hooks()
         os.register_at_fork(after_in_child=lambda: _forget(session))
-        start.progress[start.place] = 1
+        start.ready[start.place] = 1
         _core.run_worker(session, hooks)
         finished = session
         status = 0

@@ -604,7 +604,7 @@ class TestWorker:
             def look():
                 return dict(
                     cwd=os.getcwd(),
-                    stdin=os.read(0, 1) == b"",
+                    stdin=os.readlink("/proc/self/fd/0"),
                     fds=sorted(int(fd) for fd in os.listdir("/proc/self/fd")),
                     comm=open("/proc/self/comm").read().strip(),
                     threads=len(os.listdir("/proc/self/task")),
@@ -621,7 +621,9 @@ class TestWorker:
         with driver(program) as running:
             found = running.told()
             running.end()
-        assert found["stdin"] and found["group"] and found["omp"] == "1"
+        assert found["stdin"] == os.devnull
+        assert found["group"]
+        assert found["omp"] == "1"
         assert found["comm"] == "ray::worker"
         assert found["threads"] == 1
         assert len(found["fds"]) <= 8, found["fds"]
