@@ -24,6 +24,10 @@ from . import _core, _process, blas, standard_streams
 CONTROL, ARENA, WAKE = range(3, 6)
 
 
+#: Of the worker itself, not of what its tasks fork.
+_pid = 0
+
+
 class Start(NamedTuple):
     """What the node gives to a worker that it has forked."""
 
@@ -62,6 +66,8 @@ def main(start: Start, inherited: object) -> NoReturn:
 
 def _settle(start: Start) -> None:
     """Make a copy of the node into a process of its own."""
+    global _pid
+    _pid = os.getpid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, _on_interrupt)
@@ -123,8 +129,12 @@ def _on_interrupt(number: int, frame: Any) -> None:
 
 
 def _on_terminate(number: int, frame: Any) -> None:
-    """The session ends."""
-    raise SystemExit(128 + number)
+    """The session ends; or somebody ends a process that was forked a moment ago, which has our
+    handler until it comes to _forget, and must not be left half made by an exception."""
+    if os.getpid() == _pid:
+        raise SystemExit(128 + number)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _forget(session: Any) -> None:
