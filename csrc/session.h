@@ -314,8 +314,8 @@ void pr_session_detach(PrSession *s, int unmap);
 void pr_session_unmap(PrSession *s);
 /* Of a running process, or 0 if there is none: clock ticks after boot. Zombies count as none. */
 uint64_t pr_start_time(int pid);
-/* Whether the process in that slot runs; also said when it cannot be known. Not so if there is none,
- * or it is marked DEAD. */
+/* Whether the process in that slot runs; also said when it cannot be known. Not so if there is
+ * none, or it is marked DEAD. */
 int pr_is_alive(const PrProcess *p);
 _Atomic uint64_t *pr_refs_of(const PrSession *s, uint32_t process);
 _Atomic uint64_t *pr_watch_of(const PrSession *s, uint32_t process);

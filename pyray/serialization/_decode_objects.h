@@ -117,7 +117,9 @@ static PyObject *view_buffer(Decoder *d, int64_t index, int kind) {
     const uint8_t *data;
     Py_ssize_t size;
     if (index >= 0) {
-        return in_band(d, index, &data, &size) < 0 ? NULL : make_buffer(d->source, data, size, !d->writable);
+        return in_band(d, index, &data, &size) < 0
+                   ? NULL
+                   : make_buffer(d->source, data, size, !d->writable);
     }
     PyObject *given = out_of_band(d, index);
     if (given == NULL || kind == PR_BUFFER_WRITABLE) return Py_XNewRef(given);
