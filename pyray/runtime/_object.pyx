@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.ref cimport Py_INCREF, PyObject
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -94,7 +94,7 @@ cdef Session open_session():
 cdef class ObjectRef:
     """A reference to an object that is, or will be, in the store.
 
-    It comes from `put`, from a remote call, or out of a message. `get` gives the value, `await` too.
+    It comes from `put`, from a remote call, or out of a message; `get` or `await` gives the value.
     """
 
     def __init__(self, *args):

@@ -1,15 +1,14 @@
 """Submitting tasks: what happens behind `f.remote(...)`.
 
 A call without arguments is a slot in shared memory and nothing else; small arguments are inline in
-the slot, others an object. References at the top level of the arguments are what the task waits for:
-None stands in the message in their place, and the message begins with where they belong.
+the slot, others an object. References at the top level of the arguments are what the task waits
+for: None stands in the message in their place, and the message begins with where they belong.
 
 Imports `functions` when arguments cannot be encoded, and `exceptions`.
 """
 
 cimport cython
 from cpython.dict cimport PyDict_Size
-from cpython.ref cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -39,7 +38,6 @@ cdef enum:
     DYNAMIC = -1
     STREAMING = -2
     MOST_RETURNS = 60000
-    ON_STACK = 32
     KEYWORDS = 8  # a flag of tasks: the message is of (args, kwargs)
     PLACED = 16   # a flag of tasks: the message begins with the places of the dependencies
 
@@ -116,7 +114,6 @@ cdef class Submitter:
 cdef object submit(Session session, Call call, tuple args, dict kwargs):
     """Queue a task; its reference, or references."""
     cdef PrCall c = call.call
-    cdef uint32_t[ON_STACK] few
     cdef PrHandle[1] one
     cdef int status
     if PyTuple_GET_SIZE(args) or PyDict_Size(kwargs):
@@ -138,12 +135,9 @@ cdef object wrap(Call call, PrHandle handle):
 
 
 cdef object submit_many(Session session, Call call, PrCall *c):
-    cdef list refs
     cdef uint32_t i
     cdef bytearray room
     cdef PrHandle *handles
-    if c.n_returns == 1:
-        refs = [None]
     room = bytearray(8 * c.n_returns + 8)
     handles = <PrHandle *> <char *> room
     if pr_submit(&session.s, c, handles):
@@ -199,7 +193,7 @@ cdef object submit_with_arguments(Session session, Call call, tuple args, dict k
     cdef PrCall c = call.call
     cdef bytearray room = None
     cdef Py_ssize_t i
-    cdef ObjectRef large = None
+    cdef ObjectRef _large = None
     cdef uint8_t[PR_INLINE_ARGUMENTS] small
     places, refs = dependencies_of(args, kwargs)
     c.parent = parent
@@ -225,7 +219,7 @@ cdef object submit_with_arguments(Session session, Call call, tuple args, dict k
             value = (tuple(places), stripped)
     if value is not None:
         try:
-            large = encode_arguments(session, value, small, &c)
+            _large = encode_arguments(session, value, small, &c)
         except (MemoryError, RecursionError, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -234,7 +228,7 @@ cdef object submit_with_arguments(Session session, Call call, tuple args, dict k
                 raise
             from pyray.runtime.functions import argument_error
             raise argument_error(error, args, kwargs, call.name) from error
-    return submit_many(session, call, &c)  # `large` and `refs` are held until then
+    return submit_many(session, call, &c)  # `_large` and `refs` are held until then
 
 
 cdef object encode_arguments(Session session, object value, uint8_t *small, PrCall *c):

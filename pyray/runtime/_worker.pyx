@@ -1,28 +1,24 @@
 """The loop of a worker: take a task, call its function, seal its results.
 
 A crash at any point leaves the task RUNNING with a dead worker: it is tried again, or its results
-fail, by the recovery (csrc/recover.c). Results are sealed one by one before the task is finished; one
-that is tried again leaves those alone that are sealed.
+fail, by the recovery (csrc/recover.c). Results are sealed one by one before the task is finished;
+one that is tried again leaves those alone that are sealed.
 
 `hooks` does what is slow or rare (worker.py). Imports `functions` and `generators` when needed.
 """
 
 cimport cython
-from cpython.mem cimport PyMem_Free
-from cpython.ref cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint32_t, uint64_t
 
 from pyray.runtime._object cimport (
     ObjectRef,
     encode_object,
     end_task,
-    new_ref,
     set_in_task,
     value_of,
 )
 from pyray.runtime._task cimport set_parent
-from pyray.serialization._decoder cimport Buffer, decode
+from pyray.serialization._decoder cimport decode
 from pyray.store._session cimport *
 
 from collections import deque
@@ -310,7 +306,7 @@ cdef class Worker:
         return values
 
     cdef int stream(self, PrTask *t, object result) except -1:
-        """What a generator yields, one by one; those that an earlier attempt has made are skipped."""
+        """What a generator yields, one by one; what an earlier attempt has made is skipped."""
         cdef PrSession *s = &self.session.s
         cdef uint32_t stream = t.first_return
         cdef uint32_t done = (<PrStream *> s.objects[stream].bytes).produced
@@ -349,8 +345,8 @@ cdef class Worker:
 
     cdef int store_failure(self, uint32_t task, PrTask *t, object failure, object error) except -1:
         """The failure is the value of all results that are not sealed yet."""
-        cdef uint32_t slot = t.first_return, next_slot, i
-        for i in range(t.n_returns):
+        cdef uint32_t slot = t.first_return, next_slot
+        for _ in range(t.n_returns):
             next_slot = self.session.s.objects[slot].next
             if self.is_pending(slot):
                 try:

@@ -53,7 +53,6 @@ cdef enum:
     WORTH_MAPPING = 1 << 16  # below, a copy costs less than a mapping and its page faults
 
 
-
 @cython.final
 cdef class Session:
     """One process' place in a session. `create` makes a session; `attach` joins one."""
@@ -229,7 +228,7 @@ cdef class Session:
         return self.name(b"environs" + blake2b(text, digest_size=16).digest(), text)
 
     def find(self, bytes key):
-        """What was published under a key of 16 bytes, as a read-only buffer; None if nothing was."""
+        """What was published under a key of 16 bytes, read-only; None if nothing was."""
         cdef PrHandle found
         self.check()
         key = b"function" + key
