@@ -147,6 +147,10 @@ if TYPE_CHECKING:
 else:
     # Compiled: a call of Python would take longer than the work.
     get, put = _core.get_checked, _core.put
+    get.__name__ = get.__qualname__ = "get"
+    for _function in (get, put):
+        _function.__module__ = __name__
+        _function.__doc__ = _function.__doc__.partition("\n")[2]  # without Cython's signature
 
 
 def get_slowly(object_refs: Any, timeout: Any, copy_on_write: bool) -> Any:

@@ -194,7 +194,8 @@ def of_task(options: dict[str, Any]) -> dict[str, float]:
     if options["memory"]:
         found["memory"] = float(int(options["memory"]))
     if options["accelerator_type"] is not None:
-        found[f"accelerator_type:{options['accelerator_type']}"] = 0.001
+        name = f"accelerator_type:{options['accelerator_type']}"
+        found[name.encode()[:NAME_BYTES].decode(errors="ignore")] = 0.001
     return {name: value for name, value in found.items() if value}
 
 

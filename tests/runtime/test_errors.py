@@ -281,3 +281,16 @@ def test_error_info():
     assert mine["named 1"]["type"] == "KeyError"
     assert mine["named 1"]["message"] == "'key 1'"
     assert "ray::named 1()" in mine["named 1"]["traceback"]
+
+
+def test_what_is_written_down_is_bounded(session, monkeypatch):
+    from pyray.runtime import error_log
+
+    monkeypatch.setattr(error_log, "LIMIT", 3000)
+    for i in range(100):
+        error_log.note(RayTaskError.of(ValueError(f"{i} {'x' * 100}"), "noted"), "noted")
+    logs = os.path.join(session.address_info["session_dir"], "logs")
+    files = [name for name in os.listdir(logs) if name.startswith("errors.jsonl")]
+    assert sum(os.path.getsize(os.path.join(logs, name)) for name in files) < 8000
+    noted = [error["message"].split()[0] for error in error_log.recent()]
+    assert noted[-3:] == ["97", "98", "99"]

@@ -84,6 +84,7 @@ def test_of_a_task():
     assert demand(num_cpus=0.5, num_gpus=2) == {"CPU": 0.5, "GPU": 2.0}
     assert demand(memory=100.7, resources={"a": 0.1}) == {"CPU": 1.0, "memory": 100.0, "a": 0.1}
     assert demand(accelerator_type="A100") == {"CPU": 1.0, "accelerator_type:A100": 0.001}
+    assert len(next(iter(demand(num_cpus=0, accelerator_type="A" * 50)))) == 31
     assert demand(resources={"a": 0}) == {"CPU": 1.0}
 
 

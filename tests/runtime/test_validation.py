@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import warnings
 
@@ -150,6 +151,14 @@ def test_large_function():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ray.get(uses.remote())
+
+
+def test_functions_tell_what_they_are():
+    for name in ("get", "put", "wait", "remote", "cancel", "init"):
+        function = getattr(ray, name)
+        assert function.__name__ == name and function.__doc__.strip()[0].isupper()
+    assert str(inspect.signature(ray.get)).startswith("(object_refs, *, timeout=None")
+    assert str(inspect.signature(f)) == "(a, b=2, *c, d=4)"
 
 
 def test_old_spellings():
