@@ -240,7 +240,7 @@ class Children:
 
     def _terminate(self) -> None:
         for pid in self.living:
-            kill(pid, signal.SIGTERM)
+            kill(pid, worker.END)
 
     def kill_all(self) -> None:
         """Kill and reap all that is left, and what becomes ours when that ends."""

@@ -28,8 +28,8 @@ from .relay import Relay
 #: Descriptors that session.py gives to this process.
 CONTROL, ARENA, WAKE, FROM_DRIVER, TO_DRIVER, DIRECTORY = range(3, 9)
 
-#: When the session ends, workers that are idle leave. Seconds until the others get SIGTERM, upon
-#: which their tasks end with SystemExit, and until they are killed.
+#: When the session ends, workers that are idle leave. Seconds until the others are told to,
+#: upon which their tasks end with SystemExit, and until they are killed.
 POLITE, GRACE = 0.05, 0.5
 #: What every worker needs for its first task, imported ahead of all of them.
 NEEDED = ("cloudpickle.cloudpickle", "pyray.runtime.functions", "pyray.runtime.resources")

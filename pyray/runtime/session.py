@@ -180,7 +180,7 @@ class RunningSession:
             "directory": self.directory,
             "driver": self.pid,
             "cpus": max(1, -int(-options.resources.get("CPU", 1) // 1)),
-            "max_workers": options.max_workers or int(number("MAX_WORKERS", MAX_WORKERS)),
+            "max_workers": max(1, options.max_workers or int(number("MAX_WORKERS", MAX_WORKERS))),
             "log_to_driver": options.log_to_driver,
             # A driver that has it has tasks that need it: sooner imported once than by each worker
             # (its first such task took a third of the time, on two cores).
@@ -288,6 +288,10 @@ class RunningSession:
 
     def _stop(self) -> None:
         self._stopping = True
+        # Threads that still wait raise; what this process held needs no giving back any more.
+        self.core.dead = True
+        self.core.interrupt()
+        self.core.close()
         try:
             self._send({"shutdown": True})
             self._await_end()
@@ -296,7 +300,6 @@ class RunningSession:
             self._thread.join(PATIENCE)  # it may be stuck in a write to a terminal that is stopped
             self._cells()
             _core.set_session(None)
-            self.core.close()
             self._close()
             session_files.remove(self.directory)
 
@@ -415,7 +418,7 @@ def _spawn_node(given: tuple[int, ...], log: str) -> int:
 
 def _path() -> list[str]:
     """sys.path, and where pyray is if that is on none of it."""
-    path = list(sys.path)
+    path = [entry for entry in sys.path if isinstance(entry, str)]
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     if not any(os.path.isdir(os.path.join(entry or ".", "pyray", "runtime")) for entry in path):
         path.append(package)

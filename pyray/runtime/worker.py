@@ -22,10 +22,10 @@ from . import _core, _process, blas, standard_streams
 
 #: Descriptors that the node inherited and its workers use too.
 CONTROL, ARENA, WAKE = range(3, 6)
-
-
-#: Of the worker itself, not of what its tasks fork.
-_pid = 0
+#: The node's word that the session ends: the task that runs is ended by SystemExit. Not SIGTERM,
+#: which keeps its default: a process that a task forks, and ends at once, would lose it, since
+#: Python drops signals with a handler of its own that come before the hooks of fork have run.
+END = signal.SIGRTMIN + 1
 
 
 class Start(NamedTuple):
@@ -66,12 +66,11 @@ def main(start: Start, inherited: object) -> NoReturn:
 
 def _settle(start: Start) -> None:
     """Make a copy of the node into a process of its own."""
-    global _pid
-    _pid = os.getpid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, _on_interrupt)
-    signal.signal(signal.SIGTERM, _on_terminate)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(END, _on_end)
     os.setpgid(0, 0)
     _process.die_with_parent(signal.SIGKILL)
     if os.getppid() != start.node:
@@ -91,7 +90,7 @@ def _leave(session: Any, status: int) -> NoReturn:
     Without a session to close: a task may still be under way, which the node shall find.
     """
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(END, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         atexit._run_exitfuncs()
         standard_streams.flush()
@@ -128,20 +127,16 @@ def _on_interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
 
-def _on_terminate(number: int, frame: Any) -> None:
-    """The session ends; or somebody ends a process that was forked a moment ago, which has our
-    handler until it comes to _forget, and must not be left half made by an exception."""
-    if os.getpid() == _pid:
-        raise SystemExit(128 + number)
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+def _on_end(number: int, frame: Any) -> None:
+    """The session ends."""
+    raise SystemExit(128 + number)
 
 
 def _forget(session: Any) -> None:
     """In a process that a task has forked: the session is not its own, and signals are as usual."""
     session.dead = True
     _core.set_session(None)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(END, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

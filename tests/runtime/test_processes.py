@@ -313,6 +313,44 @@ class TestOutput:
         assert re.fullmatch(r"\(meet pid=\d+\) the same line \d", first)
         assert re.match(r"\(meet pid=\d+\) the same line \d \[repeated 2x across cluster\]", folded)
 
+    def test_what_is_held_back_is_shown_when_its_window_ends(self):
+        program = """
+            ray.init(num_cpus=2)
+
+            @ray.remote
+            def hello():
+                print("hello")
+
+            class Stream:
+                def write(self, text):
+                    lines.extend(text.splitlines())
+                    if len(lines) == 2:
+                        shown.set()
+                def flush(self): pass
+                def isatty(self): return False
+
+            lines, shown = [], threading.Event()
+            sys.stdout = Stream()
+            ray.get(hello.remote())
+            (first,) = processes()["workers"][:1]
+
+            @ray.remote(max_retries=0)
+            def elsewhere():
+                print("hello")
+                os._exit(1)
+
+            for _ in range(2):  # whichever worker had it, one of these is another
+                try:
+                    ray.get(elsewhere.remote())
+                except ray.exceptions.WorkerCrashedError:
+                    pass
+            shown.wait()
+            tell(lines=lines)
+        """
+        with driver(program, {"PYRAY_DEDUP_LOGS_AGG_WINDOW_S": "0.3"}) as running:
+            assert len(running.told()["lines"]) == 2
+            running.end()
+
     def test_a_stream_that_was_replaced(self):
         program = """
             import io
@@ -499,6 +537,35 @@ class TestInterrupt:
             running.end()
 
 
+class TestShutdown:
+    def test_threads_that_wait_raise(self):
+        program = """
+            ray.init(num_cpus=1)
+
+            @ray.remote
+            def forever():
+                while True:
+                    time.sleep(1000)
+
+            def wait(ref):
+                try:
+                    ray.get(ref)
+                except ray.exceptions.RaySystemError:
+                    raised.append(threading.current_thread())
+
+            raised = []
+            refs = [forever.remote() for _ in range(4)]
+            threads = [threading.Thread(target=wait, args=[ref]) for ref in refs]
+            for thread in threads:
+                thread.start()
+            ray.shutdown()
+            for thread in threads:
+                thread.join()
+            assert set(raised) == set(threads)
+        """
+        run(program)
+
+
 class TestFork:
     def test_a_fork_of_the_driver_may_not_use_its_session_but_start_one(self):
         program = """
@@ -542,7 +609,7 @@ class TestFork:
                 with multiprocessing.get_context("fork").Pool(2) as pool:
                     return sum(pool.map(abs, range(-10, 0)))
 
-            assert ray.get([with_pool.remote() for _ in range(5)]) == [55] * 5
+            assert ray.get([with_pool.remote() for _ in range(20)]) == [55] * 20
         """
         run(program)
 
