@@ -1,4 +1,4 @@
-"""The Python in the README and in the page on tasks runs as it stands there."""
+"""The Python in the README and on pages of docs runs as it stands there."""
 
 import re
 from pathlib import Path
@@ -6,17 +6,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/runtime.md", "docs/store.md")
 BLOCKS = [
     (page, code)
-    for page in ("README.md", "docs/runtime.md")
+    for page in PAGES
     for code in re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
 ]
 
 
 @pytest.mark.parametrize("page, code", BLOCKS, ids=[page for page, _ in BLOCKS])
-def test_block_runs(page, code):
+def test_block_runs(page, code, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYRAY_TMPDIR", str(tmp_path))
     exec(compile(code, page, "exec"), {})
 
 
 def test_blocks_found():
-    assert {page for page, _ in BLOCKS} == {"README.md", "docs/runtime.md"}
+    assert {page for page, _ in BLOCKS} == set(PAGES)

@@ -117,7 +117,7 @@ cdef class Session:
             return
         self.closed = True
         if not self.pins and not self.dead:
-            pr_session_detach(&self.s, 0)
+            leave(self)
 
     def end(self):
         """The session is over for every process."""
@@ -448,6 +448,11 @@ cdef PrivateCopy private_copy(Pin source):
     return self
 
 
+cdef void leave(Session session) noexcept:
+    """Without views or calls of this process any more. A store's memory shall go with that, too."""
+    pr_session_detach(&session.s, session.s.self.kind == PR_CLIENT)
+
+
 cdef void begin_use(Session session) noexcept:
     """Until end_use, this process keeps its place in the session, though it be closed."""
     session.pins += 1
@@ -456,7 +461,7 @@ cdef void begin_use(Session session) noexcept:
 cdef void end_use(Session session) noexcept:
     session.pins -= 1
     if session.closed and not session.pins and not session.dead:
-        pr_session_detach(&session.s, 0)
+        leave(session)
 
 
 cdef Pin pin(Session session, uint32_t slot):
