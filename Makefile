@@ -128,11 +128,19 @@ C_TEST_FLAGS := -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -pthread -DPYRAY_DEB
 	-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -Icsrc
 C_HEADERS := $(wildcard csrc/*.h csrc/tests/*.h)
 C_OBJECTS := $(patsubst csrc/%.c,build/test-c/%.o,$(wildcard csrc/*.c))
+# These make processes die between two stores: the runtime's part of the core is compiled for them
+# with points where that may happen.
+CRASH_TESTS := $(addprefix build/test-c/test_,objects tasks recover kill)
+CRASH_SOURCES := $(addprefix csrc/,$(addsuffix .c,session process object names wait task schedule recover arena check))
 C_TESTS := $(patsubst csrc/tests/%.c,build/test-c/%,$(wildcard csrc/tests/test_*.c))
 
 build/test-c/%.o: csrc/%.c $(C_HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(C_TEST_FLAGS) -c $< -o $@
+
+$(CRASH_TESTS): build/test-c/test_%: csrc/tests/test_%.c $(CRASH_SOURCES) $(C_HEADERS) $(wildcard csrc/tests/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(C_TEST_FLAGS) -DPYRAY_CRASH_POINTS $< $(CRASH_SOURCES) -o $@ -lm
 
 build/test-c/test_%: csrc/tests/test_%.c $(C_OBJECTS) $(C_HEADERS)
 	@mkdir -p $(@D)

@@ -227,9 +227,7 @@ static void recycle_dying(PrSession *s) {
  * what they refer to: only their slots are left to do. */
 static void die(PrSession *s, uint32_t slot) {
     PrObject *o = &s->objects[slot];
-    uint64_t epoch = pr_epoch(s);
-    if (s->dying && s->dying_epoch != epoch) recycle_dying(s);
-    s->dying_epoch = epoch;
+    s->dying_epoch = pr_epoch(s); /* that of the others: nobody waits before pr_bury has looked */
     atomic_store_explicit(&o->owner, s->index, memory_order_relaxed);
     uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
     atomic_store(&o->state, (word & ~(uint64_t)PR_STATE_MASK) | PR_OBJECT_DYING);

@@ -11,13 +11,22 @@
 enum { LOCK_SPINS = 200, EVENT_SPINS = 32, SPIN_FAILURES = 4, SPIN_RETRY = 16 };
 enum { WAIT = 10 * 1000000, WAITS = 10 };
 
-/* After a long wait, outside: where there is no node, everybody looks for who died. */
+/* After a long wait, outside: where there is no node, everybody looks for who died. So does the
+ * node: while it waits, it hears of no death. */
 static void look_for_dead(PrSession *s, int waits) {
     int depth = s->depth;
-    if (s->self->kind != PR_CLIENT || waits % WAITS) return;
-    s->depth = 0; /* or what is done there would not say that it is inside */
+    uint32_t dying = s->dying;
+    uint64_t epoch = s->dying_epoch;
+    int looks = s->self->kind == PR_CLIENT || s->self->kind == PR_NODE;
+    if (!looks || waits % WAITS) return;
+    /* As if nothing was under way: what is done there says that it is inside, and finds nothing of
+     * before the recovery to bury. */
+    s->depth = 0;
+    s->dying = 0;
     pr_recover_dead(s);
     s->depth = depth;
+    s->dying = dying;
+    s->dying_epoch = epoch;
 }
 
 void pr_enter_slowly(PrSession *s) {

@@ -114,19 +114,21 @@ static void bury_processes(Rebuild *r) {
     atomic_store(&c->n_woken, n_woken);
 }
 
+/* While it joined, or left; the slot is FREE and nobody can take it. */
+static int died_joining(const PrProcess *p) {
+    int32_t pid = atomic_load(&p->pid);
+    return pid && kill(pid, 0) && errno == ESRCH;
+}
+
 static void free_processes(Rebuild *r) {
     for (uint32_t i = 1; i < r->n_processes; i++) {
         PrProcess *p = &r->s->processes[i];
-        int state = (int)atomic_load(&p->state);
-        int32_t pid = atomic_load(&p->pid);
-        /* One that died while it joined, or left. */
-        if (state == PR_PROCESS_FREE && pid && kill(pid, 0) && errno == ESRCH)
-            atomic_compare_exchange_strong(&p->pid, &pid, 0);
+        uint32_t state = atomic_load(&p->state);
+        if (state == PR_PROCESS_FREE && died_joining(p)) atomic_store(&p->pid, 0);
         if (state != PR_PROCESS_DEAD) continue;
         atomic_store(&p->busy, 0);
         pr_crash_point();
         atomic_store(&p->state, PR_PROCESS_FREE);
-        pr_crash_point();
         atomic_store(&p->pid, 0);
     }
 }
@@ -557,15 +559,23 @@ void pr_recover(PrSession *s, uint32_t process, int code, const char *text) {
     recover(s, code, text);
 }
 
+/* Marked so, by one who died of the recovery perhaps, or not. */
+static int is_dead(const PrProcess *p) {
+    uint32_t state = atomic_load(&p->state);
+    if (state == PR_PROCESS_FREE) return died_joining(p);
+    return state == PR_PROCESS_DEAD || !pr_is_alive(p);
+}
+
 int pr_recover_dead(PrSession *s) {
-    uint32_t process;
     int found = 0;
     if (!pr_find_dead(s)) return 0;
     stop_world(s);
     /* Another may have been faster: that slot may be a new process' by now. */
-    while ((process = pr_find_dead(s))) atomic_store(&s->processes[process].state, PR_PROCESS_DEAD);
     for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++)
-        found |= atomic_load(&s->processes[i].state) == PR_PROCESS_DEAD;
+        if (is_dead(&s->processes[i])) {
+            atomic_store(&s->processes[i].state, PR_PROCESS_DEAD);
+            found = 1;
+        }
     if (found) {
         recover(s, PR_WORKER_CRASHED, "");
     } else {
@@ -575,9 +585,7 @@ int pr_recover_dead(PrSession *s) {
 }
 
 uint32_t pr_find_dead(PrSession *s) {
-    for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++) {
-        PrProcess *p = &s->processes[i];
-        if (atomic_load(&p->state) == PR_PROCESS_LIVE && !pr_is_alive(p)) return i;
-    }
+    for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++)
+        if (is_dead(&s->processes[i])) return i;
     return 0;
 }

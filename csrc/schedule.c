@@ -624,7 +624,7 @@ int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline) {
         arrived(s->control, s->self);
         kick_others(s);
         uint32_t seen = atomic_load(&self->event);
-        if (atomic_load(&self->leave)) {
+        if (atomic_load(&self->leave) || atomic_load(&s->control->ended)) {
             release(s);
             kick_all(s);
             kick_thief(s);

@@ -294,11 +294,22 @@ void pr_finish(PrSession *s, uint32_t task) {
     pr_leave(s);
 }
 
+/* Of values that did not come. */
+static void free_rooms(PrSession *s, const PrTask *t) {
+    uint32_t slot = t->first_return;
+    for (uint32_t i = 0; i < t->n_returns; i++) {
+        PrObject *o = &s->objects[slot];
+        slot = atomic_load_explicit(&o->next, memory_order_relaxed);
+        if (pr_state(atomic_load(&o->state)) == PR_OBJECT_PENDING) pr_block_free(s, &o->place);
+    }
+}
+
 int pr_retry(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
     uint64_t word = atomic_load(&t->state);
     if (t->retries_left == 0 || word & PR_CANCEL) return 0;
     pr_enter(s);
+    free_rooms(s, t);
     uint64_t epoch = pr_epoch(s);
     if (t->retries_left > 0) t->retries_left--;
     t->attempt++;

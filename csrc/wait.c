@@ -79,6 +79,13 @@ static void end_wait(PrSession *s, const uint32_t *slots, size_t n) {
     if (atomic_load(&self->waiting)) pr_notify(s, self);
 }
 
+/* Who ends the session says so first, then notifies everybody. */
+static int sleep_on(PrSession *s, uint32_t seen, int64_t left, int how) {
+    if (atomic_load(&s->control->ended)) return PR_ENDED;
+    int status = pr_sleep(s, seen, left, how & PR_SPIN);
+    return !status && atomic_load(&s->control->ended) ? PR_ENDED : status;
+}
+
 static int wait_from(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
                      int any_failure, int how, const uint32_t *since) {
     size_t ready = count_ready(s, slots, n, needed, any_failure);
@@ -99,11 +106,10 @@ static int wait_from(PrSession *s, const uint32_t *slots, size_t n, size_t neede
         }
         ready = count_ready(s, slots, n, needed, any_failure);
         if (ready >= needed) break;
-        status = pr_sleep(s, seen, left, how & PR_SPIN);
+        status = sleep_on(s, seen, left, how);
         ready = count_ready(s, slots, n, needed, any_failure);
         if (ready >= needed) break;
         if (!status && how & PR_ONCE) status = PR_INTERRUPTED;
-        if (!status && atomic_load(&s->control->ended)) status = PR_ENDED;
     }
     end_wait(s, slots, n);
     return ready >= needed ? 0 : status;
@@ -128,9 +134,8 @@ int pr_name_wait(PrSession *s, uint32_t seen, int64_t deadline, int how) {
         expect(s, 0);
         watch(s, 0);
         if (atomic_load(&c->named) != seen) break;
-        status = deadline >= 0 && left <= 0 ? PR_TIMEOUT : pr_sleep(s, event, left, how & PR_SPIN);
+        status = deadline >= 0 && left <= 0 ? PR_TIMEOUT : sleep_on(s, event, left, how);
         if (!status && how & PR_ONCE && atomic_load(&c->named) == seen) status = PR_INTERRUPTED;
-        if (!status && atomic_load(&c->ended)) status = PR_ENDED;
     }
     end_wait(s, &(uint32_t){0}, 1);
     return atomic_load(&c->named) != seen ? 0 : status;
@@ -216,8 +221,7 @@ int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int how) {
         if (pr_is_ready(word) || pr_stream_length(s, stream)) break;
         if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
         if (status) break;
-        status = pr_sleep(s, seen, left, how & PR_SPIN);
-        if (!status && atomic_load(&s->control->ended)) status = PR_ENDED;
+        status = sleep_on(s, seen, left, how);
     }
     end_wait(s, &stream, 1);
     return status;

@@ -1,0 +1,491 @@
+/* Invariants of a session at a quiet moment; see check.h.
+ *
+ * What refers to what is counted anew from the truth (session.h) and compared with the counts; each
+ * slot must be in the one list, magazine or queue that its state says, and in no other; each block
+ * of the arena belongs to one slot.
+ */
+#include "check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "object.h"
+#include "task.h"
+
+#define REQUIRE(x) \
+    if (!(x)) return __LINE__
+
+/* A check that calls others passes their lines on. */
+#define PASS(call)               \
+    do {                         \
+        int line_ = (call);      \
+        if (line_) return line_; \
+    } while (0)
+
+enum { IN_LIST = 1, IN_MAGAZINE = 2, IN_QUEUE = 4, IN_RETURNS = 8 };
+
+typedef struct {
+    const PrSession *s;
+    uint32_t n_objects, n_tasks, n_processes;
+    uint32_t *refs;           /* of each object, counted */
+    uint32_t *edges;          /* of each task: dependencies that it waits for, counted */
+    uint8_t *objects, *tasks; /* where the slot was found */
+    uint64_t blocks, units;   /* of the arena, counted */
+} Check;
+
+static PrObject *object_at(const Check *c, uint32_t slot) {
+    return &c->s->objects[slot];
+}
+
+static uint64_t object_word(const Check *c, uint32_t slot) {
+    return atomic_load(&c->s->objects[slot].state);
+}
+
+static uint64_t task_word(const Check *c, uint32_t slot) {
+    return atomic_load(&c->s->tasks[slot].state);
+}
+
+static int is_live(const Check *c, uint32_t process) {
+    return process && process < c->n_processes &&
+           atomic_load(&c->s->processes[process].state) == PR_PROCESS_LIVE;
+}
+
+/* Something refers to that slot. */
+static int count_slot(Check *c, uint32_t slot) {
+    REQUIRE(slot && slot < c->n_objects);
+    int state = pr_state(object_word(c, slot));
+    REQUIRE(state >= PR_OBJECT_RESERVED && state <= PR_OBJECT_FAILED);
+    c->refs[slot]++;
+    return 0;
+}
+
+static int count_handle(Check *c, PrHandle h) {
+    PASS(count_slot(c, pr_slot(h)));
+    REQUIRE(pr_same(object_word(c, pr_slot(h)), h));
+    return 0;
+}
+
+static int note_block(Check *c, uint64_t place, uint64_t size) {
+    uint64_t to = size >= PR_ARENA_PAGED ? PR_ARENA_PAGE : PR_ARENA_UNIT, has;
+    REQUIRE(place % to == 0 && place < c->s->control->arena_size);
+    size = size ? (size + to - 1) / to * to : to;
+    has = pr_arena_size(c->s->arena, place);
+    REQUIRE(has == size);
+    c->blocks++;
+    c->units += has / PR_ARENA_UNIT;
+    return 0;
+}
+
+/* -- locks and processes ----------------------------------------------------------------------- */
+
+static int check_locks(const Check *c) {
+    PrControl *control = c->s->control;
+    REQUIRE(control->magic == PR_MAGIC && control->layout == PR_LAYOUT);
+    REQUIRE(atomic_load(&control->stopping) == 0);
+    REQUIRE(atomic_load(&control->objects.lock.word) == 0);
+    REQUIRE(atomic_load(&control->tasks.lock.word) == 0);
+    REQUIRE(atomic_load(&control->names.lock.word) == 0);
+    REQUIRE(atomic_load(&control->arena_lock.word) == 0);
+    REQUIRE(atomic_load(&control->stream_lock.word) == 0);
+    REQUIRE(atomic_load(&control->resource_lock.word) == 0);
+    for (uint32_t i = 0; i < atomic_load(&control->n_shapes); i++)
+        REQUIRE(atomic_load(&c->s->shapes[i].queue.lock.word) == 0);
+    for (uint32_t i = 1; i < c->n_processes; i++)
+        REQUIRE(atomic_load(&c->s->processes[i].queue.lock.word) == 0);
+    return 0;
+}
+
+static int check_magazine(Check *c, const PrProcess *p, uint32_t index) {
+    REQUIRE(p->n_objects <= PR_MAGAZINE && p->n_tasks <= PR_MAGAZINE);
+    for (uint32_t i = 0; i < p->n_objects; i++) {
+        uint32_t slot = p->objects[i];
+        REQUIRE(slot && slot < c->n_objects && !c->objects[slot]);
+        REQUIRE(pr_state(object_word(c, slot)) == PR_OBJECT_CACHED);
+        REQUIRE(atomic_load(&object_at(c, slot)->owner) == index);
+        c->objects[slot] = IN_MAGAZINE;
+    }
+    for (uint32_t i = 0; i < p->n_tasks; i++) {
+        uint32_t slot = p->tasks[i];
+        REQUIRE(slot && slot < c->n_tasks && !c->tasks[slot]);
+        REQUIRE(pr_state(task_word(c, slot)) == PR_TASK_CACHED);
+        REQUIRE(atomic_load(&c->s->tasks[slot].owner) == index);
+        c->tasks[slot] = IN_MAGAZINE;
+    }
+    return 0;
+}
+
+static int check_references(Check *c, uint32_t index) {
+    const _Atomic uint64_t *refs = pr_refs_of(c->s, index);
+    for (uint32_t w = 0; w * 64 < c->n_objects; w++) {
+        uint64_t bits = atomic_load(&refs[w]);
+        REQUIRE(!bits || is_live(c, index));
+        for (; bits; bits &= bits - 1)
+            PASS(count_slot(c, w * 64 + (uint32_t)__builtin_ctzll(bits)));
+    }
+    return 0;
+}
+
+static int check_process(Check *c, uint32_t index) {
+    const PrProcess *p = &c->s->processes[index];
+    uint32_t state = atomic_load(&p->state), shape = atomic_load(&p->shape);
+    uint64_t running = atomic_load(&p->running);
+    REQUIRE(state == PR_PROCESS_FREE || state == PR_PROCESS_LIVE);
+    REQUIRE(atomic_load(&p->busy) == 0);
+    REQUIRE(atomic_load(&p->missing) <= INT32_MAX / 2);
+    PASS(check_references(c, index));
+    if (state == PR_PROCESS_FREE) {
+        REQUIRE(atomic_load(&p->pid) == 0);
+        REQUIRE(shape == PR_NO_SHAPE && atomic_load(&p->queue.count) == 0 && running == 0);
+        return 0;
+    }
+    REQUIRE(atomic_load(&p->pid) != 0);
+    REQUIRE(shape == PR_NO_SHAPE || shape < atomic_load(&c->s->control->n_shapes));
+    REQUIRE(shape != PR_NO_SHAPE || !atomic_load(&p->gpus));
+    REQUIRE(shape != PR_NO_SHAPE || !atomic_load(&p->blocked));
+    if (running) {
+        uint32_t task = pr_slot(running);
+        REQUIRE(task && task < c->n_tasks);
+        REQUIRE(pr_same(task_word(c, task), running));
+        REQUIRE(pr_state(task_word(c, task)) == PR_TASK_RUNNING);
+        REQUIRE(atomic_load(&c->s->tasks[task].worker) == index);
+    }
+    return check_magazine(c, p, index);
+}
+
+static int check_processes(Check *c) {
+    PrControl *control = c->s->control;
+    uint32_t n_idle = 0;
+    int32_t n_woken = 0;
+    for (uint32_t i = 1; i < c->n_processes; i++) {
+        PASS(check_process(c, i));
+        n_woken += is_live(c, i) && atomic_load(&c->s->processes[i].woken);
+    }
+    for (uint32_t i = 0; i < 64 * sizeof control->idle / sizeof *control->idle; i++) {
+        if (!(atomic_load(&control->idle[i >> 6]) >> (i & 63) & 1)) continue;
+        REQUIRE(is_live(c, i));
+        n_idle++;
+    }
+    REQUIRE(n_idle == atomic_load(&control->n_idle) && n_woken == atomic_load(&control->n_woken));
+    for (int i = 0; i < PR_SPINNERS; i++) {
+        uint32_t spinner = atomic_load(&control->spinners[i]);
+        REQUIRE(!spinner || is_live(c, spinner - 1));
+    }
+    /* What this process believes to hold. */
+    for (uint32_t i = 0; c->s->held && i < c->n_objects; i++)
+        REQUIRE((c->s->held[i] != 0) == (atomic_load(&c->s->refs[i >> 6]) >> (i & 63) & 1));
+    return 0;
+}
+
+/* -- free lists and queues --------------------------------------------------------------------- */
+
+static int check_free_objects(Check *c) {
+    const PrTable *t = &c->s->control->objects;
+    uint32_t n = 0;
+    for (uint32_t slot = t->head; slot; slot = atomic_load(&object_at(c, slot)->next), n++) {
+        REQUIRE(slot < c->n_objects && !c->objects[slot]);
+        REQUIRE(pr_state(object_word(c, slot)) == PR_OBJECT_FREE);
+        c->objects[slot] = IN_LIST;
+    }
+    REQUIRE(n == t->n_free && c->n_objects <= t->limit);
+    return 0;
+}
+
+static int check_free_tasks(Check *c) {
+    const PrTable *t = &c->s->control->tasks;
+    uint32_t n = 0;
+    for (uint32_t slot = t->head; slot; slot = atomic_load(&c->s->tasks[slot].next), n++) {
+        REQUIRE(slot < c->n_tasks && !c->tasks[slot]);
+        REQUIRE(pr_state(task_word(c, slot)) == PR_TASK_FREE);
+        c->tasks[slot] = IN_LIST;
+    }
+    REQUIRE(n == t->n_free && c->n_tasks <= t->limit);
+    return 0;
+}
+
+static int check_queue(Check *c, const PrQueue *q, uint32_t shape) {
+    uint32_t n = 0, last = 0;
+    for (uint32_t slot = q->head; slot; slot = atomic_load(&c->s->tasks[slot].next), n++) {
+        REQUIRE(slot < c->n_tasks && !c->tasks[slot]);
+        int state = pr_state(task_word(c, slot));
+        REQUIRE(state == PR_TASK_READY || state == PR_TASK_CANCELLED);
+        REQUIRE(c->s->tasks[slot].shape == shape);
+        c->tasks[slot] = IN_QUEUE;
+        last = slot;
+    }
+    REQUIRE(n == atomic_load(&q->count));
+    REQUIRE(last == q->tail || !q->head);
+    return 0;
+}
+
+static int check_queues(Check *c) {
+    uint32_t n = atomic_load(&c->s->control->n_shapes);
+    for (uint32_t i = 0; i < n; i++) PASS(check_queue(c, &c->s->shapes[i].queue, i));
+    for (uint32_t i = 1; i < c->n_processes; i++) {
+        const PrProcess *p = &c->s->processes[i];
+        PASS(check_queue(c, &p->queue, atomic_load(&p->shape)));
+    }
+    return 0;
+}
+
+/* -- tasks ------------------------------------------------------------------------------------- */
+
+static int check_returns(Check *c, uint32_t task) {
+    const PrTask *t = &c->s->tasks[task];
+    uint32_t slot = t->first_return;
+    for (uint32_t i = 0; i < t->n_returns; i++) {
+        PASS(count_slot(c, slot));
+        REQUIRE(!c->objects[slot]);
+        c->objects[slot] = IN_RETURNS;
+        int state = pr_state(object_word(c, slot));
+        REQUIRE(state != PR_OBJECT_RESERVED);
+        REQUIRE(state != PR_OBJECT_PENDING || atomic_load(&object_at(c, slot)->owner) == task);
+        slot = atomic_load(&object_at(c, slot)->next);
+    }
+    REQUIRE(!t->n_returns || slot == 0);
+    return 0;
+}
+
+/* One that is not over: what it holds. */
+static int check_pending(Check *c, uint32_t task) {
+    const PrTask *t = &c->s->tasks[task];
+    const PrDependency *d = pr_dependencies(c->s, t);
+    REQUIRE(t->shape < atomic_load(&c->s->control->n_shapes));
+    REQUIRE((t->dependencies != 0) == (t->n_dependencies > PR_INLINE_DEPENDENCIES));
+    if (t->dependencies)
+        PASS(note_block(c, t->dependencies, t->n_dependencies * sizeof(PrDependency)));
+    for (uint32_t k = 0; k < t->n_dependencies; k++) PASS(count_handle(c, d[k].object));
+    if (t->arguments) PASS(count_handle(c, t->arguments));
+    return check_returns(c, task);
+}
+
+static int check_task(Check *c, uint32_t task) {
+    const PrTask *t = &c->s->tasks[task];
+    uint64_t word = task_word(c, task);
+    uint32_t missing = atomic_load(&t->missing);
+    uint8_t in = c->tasks[task];
+    switch (pr_state(word)) {
+    case PR_TASK_FREE: REQUIRE(in == IN_LIST && !t->dependencies); return 0;
+    case PR_TASK_CACHED: REQUIRE(in == IN_MAGAZINE && !t->dependencies); return 0;
+    case PR_TASK_WAITING: REQUIRE(!in && missing && missing == c->edges[task]); break;
+    case PR_TASK_READY: REQUIRE(in == IN_QUEUE && !c->edges[task]); break;
+    case PR_TASK_RUNNING:
+        REQUIRE(!in && !c->edges[task] && is_live(c, atomic_load(&t->worker)));
+        break;
+    case PR_TASK_CANCELLED:
+        REQUIRE(word & PR_CANCEL && !(word & PR_POPPED));
+        REQUIRE((in == IN_QUEUE) == (c->edges[task] == 0));
+        break;
+    default: REQUIRE(0);
+    }
+    PASS(check_pending(c, task));
+    for (uint32_t k = 0; pr_state(word) != PR_TASK_CANCELLED && k < t->n_dependencies; k++)
+        missing -= !pr_is_ready(object_word(c, pr_dependency(c->s, t, k)));
+    REQUIRE(pr_state(word) != PR_TASK_WAITING || missing == 0);
+    return 0;
+}
+
+/* Those who wait for an object. */
+static int check_dependants(Check *c, uint32_t slot) {
+    uint64_t edge = atomic_load(&object_at(c, slot)->dependants);
+    while (edge) {
+        uint32_t task = (uint32_t)(edge >> 32), k = (uint32_t)edge - 1;
+        REQUIRE(edge != PR_CLOSED && task && task < c->n_tasks);
+        int state = pr_state(task_word(c, task));
+        REQUIRE(state == PR_TASK_WAITING || state == PR_TASK_CANCELLED);
+        const PrTask *t = &c->s->tasks[task];
+        REQUIRE(k < t->n_dependencies && c->edges[task] < t->n_dependencies);
+        const PrDependency *d = &pr_dependencies(c->s, t)[k];
+        REQUIRE(d->object == pr_handle(object_word(c, slot), slot));
+        c->edges[task]++;
+        edge = atomic_load(&d->next);
+    }
+    return 0;
+}
+
+/* -- objects ----------------------------------------------------------------------------------- */
+
+static int check_stream(Check *c, PrObject *o) {
+    const PrStream *st = (const PrStream *)(void *)o->bytes;
+    uint32_t n = 0, last = 0;
+    for (uint32_t slot = st->first; slot; slot = atomic_load(&object_at(c, slot)->next), n++) {
+        REQUIRE(n < c->n_objects);
+        PASS(count_slot(c, slot));
+        REQUIRE(pr_is_ready(object_word(c, slot)));
+        last = slot;
+    }
+    REQUIRE(!st->first || last == st->last);
+    REQUIRE(atomic_load(&st->produced) - atomic_load(&st->taken) == n);
+    return 0;
+}
+
+static int check_contents(Check *c, PrObject *o) {
+    REQUIRE(o->place || !o->n_refs);
+    for (uint32_t i = 0; i < o->n_refs; i++) PASS(count_handle(c, pr_refs_in(c->s, o)[i]));
+    REQUIRE(atomic_load(&o->dependants) == PR_CLOSED);
+    REQUIRE(o->place || o->size <= pr_inline_room(o));
+    return 0;
+}
+
+/* What it holds, and who is to make it. */
+static int check_object(Check *c, uint32_t slot) {
+    PrObject *o = object_at(c, slot);
+    uint64_t word = object_word(c, slot);
+    uint32_t owner = atomic_load(&o->owner);
+    uint8_t in = c->objects[slot];
+    int state = pr_state(word);
+    if (state == PR_OBJECT_FREE || state == PR_OBJECT_CACHED) {
+        REQUIRE(in == (state == PR_OBJECT_FREE ? IN_LIST : IN_MAGAZINE));
+        REQUIRE(!o->place && !o->n_refs);
+        return 0;
+    }
+    REQUIRE(state <= PR_OBJECT_FAILED && in != IN_LIST && in != IN_MAGAZINE);
+    if (o->place) PASS(note_block(c, o->place, pr_block_size(o->size, o->n_refs)));
+    if (word & PR_STREAM) PASS(check_stream(c, o));
+    if (state == PR_OBJECT_SEALED || state == PR_OBJECT_FAILED) return check_contents(c, o);
+    if (state == PR_OBJECT_RESERVED) {
+        REQUIRE(is_live(c, owner));
+        REQUIRE(atomic_load(&pr_refs_of(c->s, owner)[slot >> 6]) >> (slot & 63) & 1);
+    } else {
+        REQUIRE(in == IN_RETURNS && !(word & PR_CODE));
+        REQUIRE(!o->place || pr_state(task_word(c, owner)) == PR_TASK_RUNNING);
+    }
+    return 0;
+}
+
+static int check_objects(Check *c) {
+    for (uint32_t i = 1; i < c->n_objects; i++) {
+        int state = pr_state(object_word(c, i));
+        if (state == PR_OBJECT_PENDING || state == PR_OBJECT_RESERVED) PASS(check_dependants(c, i));
+    }
+    for (uint32_t i = 1; i < c->n_tasks; i++) PASS(check_task(c, i));
+    for (uint32_t i = 1; i < c->n_objects; i++) PASS(check_object(c, i));
+    return 0;
+}
+
+static int check_refs(const Check *c) {
+    for (uint32_t i = 1; i < c->n_objects; i++) {
+        int state = pr_state(object_word(c, i));
+        if (state < PR_OBJECT_RESERVED) continue;
+        REQUIRE(c->refs[i] > 0);
+        REQUIRE(c->refs[i] == atomic_load(&object_at(c, i)->refs));
+    }
+    return 0;
+}
+
+/* -- names ------------------------------------------------------------------------------------- */
+
+static int check_names(Check *c) {
+    const PrSession *s = c->s;
+    const PrTable *t = &s->control->names;
+    uint32_t used = atomic_load(&t->used), n_free = 0, n_named = 0;
+    for (uint32_t i = t->head; i; i = s->names[i].next, n_free++) {
+        REQUIRE(i < used && n_free < used);
+        REQUIRE(atomic_load(&s->names[i].handle) == 0);
+    }
+    for (uint32_t i = 1; i < used; i++) {
+        PrHandle handle = atomic_load(&s->names[i].handle);
+        uint32_t found = 0, steps = 0;
+        if (!handle) continue;
+        n_named++;
+        PASS(count_handle(c, handle));
+        uint32_t at = s->buckets[pr_name_bucket(s, s->names[i].key)];
+        for (; at; at = s->names[at].next, steps++) {
+            REQUIRE(at < used && steps < used && atomic_load(&s->names[at].handle));
+            found += at == i;
+            REQUIRE(at == i || memcmp(s->names[at].key, s->names[i].key, 24) != 0);
+        }
+        REQUIRE(found == 1);
+    }
+    REQUIRE(n_free == t->n_free && n_free + n_named + 1 == used);
+    return 0;
+}
+
+/* -- resources and memory ---------------------------------------------------------------------- */
+
+static int check_resources(const Check *c) {
+    PrControl *control = c->s->control;
+    int64_t available[PR_RESOURCES], gpus[PR_GPUS];
+    for (int i = 0; i < PR_RESOURCES; i++) available[i] = control->resources[i].total;
+    for (int g = 0; g < PR_GPUS; g++) gpus[g] = pr_gpu_total(available[PR_GPU], g);
+    for (uint32_t i = 1; i < c->n_processes; i++) {
+        const PrProcess *p = &c->s->processes[i];
+        uint32_t index = atomic_load(&p->shape);
+        if (!is_live(c, i) || index == PR_NO_SHAPE) continue;
+        const PrShape *shape = &c->s->shapes[index];
+        for (uint32_t k = 0; k < shape->n_needs; k++)
+            if (shape->needs[k].kind != PR_CPU || !atomic_load(&p->blocked))
+                available[shape->needs[k].kind] -= shape->needs[k].amount;
+        for (int g = 0; g < PR_GPUS; g++)
+            if (atomic_load(&p->gpus) >> g & 1) gpus[g] -= p->gpu_amount;
+    }
+    for (int i = 0; i < PR_RESOURCES; i++) {
+        REQUIRE(available[i] == atomic_load(&control->resources[i].available));
+        REQUIRE(i == PR_CPU || available[i] >= 0);
+    }
+    for (int g = 0; g < PR_GPUS; g++)
+        REQUIRE(gpus[g] >= 0 && gpus[g] == atomic_load(&control->gpu_free[g]));
+    REQUIRE(atomic_load(&control->starving) <= atomic_load(&control->n_shapes));
+    return 0;
+}
+
+static int check_memory(const Check *c) {
+    PrArenaStats stats;
+    int line = pr_arena_check(c->s->arena);
+    if (line) return PR_CHECK_ARENA + line;
+    pr_arena_stats(c->s->arena, &stats);
+    REQUIRE(stats.blocks == c->blocks);
+    REQUIRE(stats.used == c->units * PR_ARENA_UNIT);
+    return 0;
+}
+
+/* -- the whole --------------------------------------------------------------------------------- */
+
+static int check_all(Check *c) {
+    PASS(check_locks(c));
+    PASS(check_free_objects(c));
+    PASS(check_free_tasks(c));
+    PASS(check_processes(c));
+    PASS(check_queues(c));
+    PASS(check_names(c));
+    PASS(check_objects(c));
+    PASS(check_refs(c));
+    PASS(check_resources(c));
+    return check_memory(c);
+}
+
+int pr_check(const PrSession *s) {
+    Check c = {.s = s};
+    int line = __LINE__;
+    c.n_objects = atomic_load(&s->control->objects.used);
+    c.n_tasks = atomic_load(&s->control->tasks.used);
+    c.n_processes = atomic_load(&s->control->n_processes);
+    c.refs = calloc(c.n_objects, sizeof *c.refs);
+    c.edges = calloc(c.n_tasks, sizeof *c.edges);
+    c.objects = calloc(c.n_objects, 1);
+    c.tasks = calloc(c.n_tasks, 1);
+    if (c.refs && c.edges && c.objects && c.tasks) line = check_all(&c);
+    free(c.refs);
+    free(c.edges);
+    free(c.objects);
+    free(c.tasks);
+    return line;
+}
+
+uint32_t pr_count_objects(const PrSession *s, PrObjectState state) {
+    uint32_t n = 0, used = atomic_load(&s->control->objects.used);
+    for (uint32_t i = 1; i < used; i++)
+        n += pr_state(atomic_load(&s->objects[i].state)) == (int)state;
+    return n;
+}
+
+uint32_t pr_count_tasks(const PrSession *s, PrTaskState state) {
+    uint32_t n = 0, used = atomic_load(&s->control->tasks.used);
+    for (uint32_t i = 1; i < used; i++)
+        n += pr_state(atomic_load(&s->tasks[i].state)) == (int)state;
+    return n;
+}
+
+#ifdef PYRAY_CRASH_POINTS
+/* A test has one of its own. */
+__attribute__((weak)) void pr_crash_point(void) {}
+#endif

@@ -1,0 +1,403 @@
+/* A random program of everything that a process of a session may do, for the tests that let it die
+ * at any point. It knows by itself whether what it reads is right: bytes tell which number they
+ * belong to, and results which task. */
+#ifndef PYRAY_TESTS_PROGRAM_H
+#define PYRAY_TESTS_PROGRAM_H
+
+#include "runtime.h"
+
+enum { HELD = 40, KEYS = 16, SHAPES = 5, FAILURE = 77 };
+
+typedef struct {
+    PrSession s;
+    uint64_t seed;
+    PrHandle held[HELD]; /* objects, one reference each */
+    uint32_t n_held;
+    PrHandle reserved; /* created and not sealed */
+    uint8_t *data;     /* of it */
+    uint64_t size;
+    uint32_t task; /* that it runs, or 0 */
+    int blocked;
+} Program;
+
+/* Of all processes: 2 CPUs, 1 GPU in parts, a license. */
+static inline void program_resources(PrSession *s) {
+    EQUAL(pr_resource(s, "CPU", 2 * PR_UNIT), PR_CPU);
+    EQUAL(pr_resource(s, "GPU", 2 * PR_UNIT), PR_GPU);
+    uint32_t license = (uint32_t)pr_resource(s, "license", PR_UNIT);
+    PrNeed needs[SHAPES][2] = {{{PR_CPU, PR_UNIT}, {0, 0}},
+                               {{PR_CPU, PR_UNIT / 2}, {0, 0}},
+                               {{PR_CPU, PR_UNIT}, {license, PR_UNIT}},
+                               {{PR_GPU, PR_UNIT * 6 / 10}, {PR_CPU, PR_UNIT / 10}},
+                               {{0, 0}, {0, 0}}};
+    static const uint32_t n_needs[SHAPES] = {1, 1, 2, 2, 0};
+    for (int i = 0; i < SHAPES; i++) EQUAL(pr_shape(s, needs[i], n_needs[i], 0), i);
+}
+
+/* -- values ------------------------------------------------------------------------------------ */
+
+static inline void write_value(uint8_t *data, uint64_t size, uint64_t number) {
+    if (size < 8) {
+        write_pattern(data, size, size);
+    } else {
+        memcpy(data, &number, 8);
+        write_pattern(data + 8, size - 8, number);
+    }
+}
+
+/* Its number, or that of the size. */
+static inline uint64_t check_value(const PrSession *s, PrObject *o) {
+    const uint8_t *data = pr_message_of(s, o);
+    uint64_t number = o->size;
+    if (o->size < 8) {
+        CHECK(has_pattern(data, o->size, o->size));
+    } else {
+        memcpy(&number, data, 8);
+        CHECK(has_pattern(data + 8, o->size - 8, number));
+    }
+    for (uint32_t i = 0; i < o->n_refs; i++) {
+        PrHandle h = pr_refs_in(s, o)[i];
+        uint64_t word = atomic_load(&s->objects[pr_slot(h)].state);
+        CHECK(pr_same(word, h) && pr_state(word) >= PR_OBJECT_RESERVED);
+        CHECK(pr_state(word) != PR_OBJECT_DYING);
+    }
+    return number;
+}
+
+/* One that this process holds. */
+static inline void check_object_of(const PrSession *s, PrHandle h) {
+    PrObject *o = &s->objects[pr_slot(h)];
+    uint64_t word = atomic_load(&o->state);
+    int state = pr_state(word);
+    CHECK(pr_same(word, h));
+    CHECK(state >= PR_OBJECT_RESERVED && state <= PR_OBJECT_FAILED);
+    if (state == PR_OBJECT_SEALED) check_value(s, o);
+    if (state == PR_OBJECT_FAILED && word & PR_CODE) {
+        int code = pr_message_of(s, o)[0];
+        CHECK(code == PR_WORKER_CRASHED || code == PR_TASK_WAS_CANCELLED ||
+              code == PR_OBJECT_LOST || code == PR_STORE_FULL || code == FAILURE);
+    }
+}
+
+/* -- what it holds ----------------------------------------------------------------------------- */
+
+static inline uint64_t pick(Program *p, uint64_t limit) {
+    return below(&p->seed, limit);
+}
+
+static inline void drop_one(Program *p) {
+    if (!p->n_held) return;
+    uint32_t i = (uint32_t)pick(p, p->n_held);
+    PrHandle h = p->held[i];
+    p->held[i] = p->held[--p->n_held];
+    check_object_of(&p->s, h);
+    release(&p->s, h);
+}
+
+static inline void keep(Program *p, PrHandle h) {
+    if (!h) return;
+    if (p->n_held == HELD) drop_one(p);
+    p->held[p->n_held++] = h;
+}
+
+static inline PrHandle any_held(Program *p) {
+    return p->n_held ? p->held[pick(p, p->n_held)] : 0;
+}
+
+/* One that holds no other: results hold such only, as there must be no circles. */
+static inline PrHandle any_leaf(Program *p) {
+    PrHandle h = any_held(p);
+    const PrObject *o = &p->s.objects[pr_slot(h)];
+    return h && pr_is_ready(atomic_load(&o->state)) && !o->n_refs ? h : 0;
+}
+
+static inline uint32_t some_held(Program *p, uint32_t *slots, uint32_t most) {
+    uint32_t n = p->n_held ? (uint32_t)pick(p, most + 1) : 0;
+    for (uint32_t i = 0; i < n; i++) slots[i] = pr_slot(any_held(p));
+    return n;
+}
+
+static inline uint64_t any_size(Program *p) {
+    static const uint64_t most[] = {100, 100, 200, 8000, 300000};
+    return pick(p, most[pick(p, 5)]);
+}
+
+/* -- objects ----------------------------------------------------------------------------------- */
+
+static inline void make_object(Program *p) {
+    PrHandle parts[3], h;
+    uint64_t size = any_size(p);
+    uint8_t *data;
+    uint32_t n = p->n_held ? (uint32_t)pick(p, 4) : 0;
+    for (uint32_t i = 0; i < n; i++) parts[i] = any_held(p);
+    if (pr_create(&p->s, size, n, &h, &data)) {
+        drop_one(p);
+        return;
+    }
+    write_value(data, size, pick(p, 1 << 20));
+    if (n) memcpy(data + ((size + 7) & ~7ull), parts, 8ull * n);
+    if (pick(p, 8) == 0) {
+        pr_abandon(&p->s, h);
+    } else {
+        pr_seal(&p->s, h, pick(p, 10) == 0);
+        keep(p, h);
+    }
+}
+
+/* One that stays unsealed for a while, where others may wait for it. */
+static inline void reserve_or_seal(Program *p) {
+    PrHandle found;
+    uint8_t key[24];
+    if (!p->reserved) {
+        p->size = any_size(p);
+        if (pr_create(&p->s, p->size, 0, &p->reserved, &p->data)) {
+            p->reserved = 0;
+            return;
+        }
+        name_key(key, pick(p, KEYS));
+        if (pick(p, 2) && !pr_name_set(&p->s, key, p->reserved, &found) && found != p->reserved)
+            keep(p, found);
+        return;
+    }
+    PrHandle h = p->reserved;
+    p->reserved = 0;
+    if (pick(p, 4) == 0) {
+        pr_abandon(&p->s, h);
+        return;
+    }
+    write_value(p->data, p->size, pick(p, 1 << 20));
+    pr_seal(&p->s, h, 0);
+    keep(p, h);
+}
+
+static inline void use_name(Program *p) {
+    uint8_t key[24];
+    PrHandle h = any_held(p), found;
+    name_key(key, pick(p, KEYS));
+    switch (pick(p, 4)) {
+    case 0:
+        if (h && !pr_name_set(&p->s, key, h, &found) && found != h) keep(p, found);
+        break;
+    case 1: pr_name_remove(&p->s, key, pick(p, 4) ? 0 : h); break;
+    default: keep(p, pr_name_find(&p->s, key));
+    }
+}
+
+static inline void hold_again(Program *p) {
+    PrHandle h = any_held(p);
+    if (!h) return;
+    pr_hold(&p->s, pr_slot(h));
+    keep(p, h);
+}
+
+static inline void wait_a_bit(Program *p) {
+    uint32_t slots[8], n = some_held(p, slots, 8);
+    int64_t deadline = pr_now() + (int64_t)pick(p, MS / 10);
+    if (!n) return;
+    int status = pr_wait(&p->s, slots, n, 1 + pick(p, n), deadline, pick(p, 2) != 0,
+                         pick(p, 2) ? PR_SPIN : 0);
+    CHECK(status == 0 || status == PR_TIMEOUT);
+}
+
+static inline void use_stream(Program *p) {
+    PrHandle h = any_held(p);
+    if (!h || !(atomic_load(&p->s.objects[pr_slot(h)].state) & PR_STREAM)) return;
+    uint32_t slot = pr_slot(h);
+    switch (pick(p, 8)) {
+    case 0: pr_stream_close(&p->s, slot); break;
+    case 1: pr_stream_wait(&p->s, slot, pr_now() + MS / 20, PR_SPIN); break;
+    default: keep(p, pr_stream_take(&p->s, slot));
+    }
+}
+
+/* -- tasks ------------------------------------------------------------------------------------- */
+
+static inline PrHandle running_handle(Program *p) {
+    return p->task ? pr_handle(atomic_load(&p->s.tasks[p->task].state), p->task) : 0;
+}
+
+static inline void submit_one(Program *p) {
+    static const uint32_t counts[] = {0, 1, 1, 1, 1, 2, 3, 70};
+    uint32_t dependencies[6], number = (uint32_t)pick(p, 1 << 20);
+    PrHandle returns[70], argument = any_held(p);
+    PrCall call = {.shape = (uint32_t)pick(p, SHAPES),
+                   .n_returns = counts[pick(p, 8)],
+                   .retries = (int32_t)pick(p, 4) - 1,
+                   .dependencies = dependencies,
+                   .n_dependencies = some_held(p, dependencies, 6),
+                   .arguments = pick(p, 4) ? 0 : argument,
+                   .inline_arguments = &number,
+                   .arguments_size = sizeof number,
+                   .parent = running_handle(p)};
+    if (call.n_returns == 1 && pick(p, 3) == 0) call.flags |= PR_TASK_STREAMING;
+    if (pr_submit(&p->s, &call, returns)) {
+        drop_one(p);
+        return;
+    }
+    for (uint32_t i = 0; i < call.n_returns; i++) keep(p, returns[i]);
+}
+
+/* Results one by one, or all that are left. Whether none is left. */
+static inline int seal_results(Program *p, int all) {
+    PrSession *s = &p->s;
+    PrTask *t = &s->tasks[p->task];
+    uint32_t slot = t->first_return, number;
+    memcpy(&number, t->inline_arguments, sizeof number);
+    for (uint32_t i = 0; i < t->n_returns; i++) {
+        PrObject *o = &s->objects[slot];
+        PrHandle leaf = any_leaf(p);
+        uint32_t next = atomic_load(&o->next), n = leaf ? (uint32_t)pick(p, 3) : 0;
+        uint64_t size = any_size(p);
+        uint8_t *data;
+        if (pr_state(atomic_load(&o->state)) == PR_OBJECT_PENDING) {
+            if (pr_room(s, slot, size, n, &data)) {
+                pr_fail(s, slot, PR_STORE_FULL, "");
+            } else {
+                write_value(data, size, number + i);
+                for (uint32_t k = 0; k < n; k++)
+                    memcpy(data + ((size + 7) & ~7ull) + 8ull * k, &leaf, 8);
+                if (pick(p, 6) == 0) return 0; /* room, and no value yet */
+                pr_enter(s);
+                pr_make_ready(s, slot, PR_OBJECT_SEALED);
+                pr_leave(s);
+            }
+            if (!all) return 0;
+        }
+        slot = next;
+    }
+    return 1;
+}
+
+static inline void cancel_child(void *with, PrHandle child) {
+    uint32_t worker;
+    Program *p = with;
+    if (pick(p, 2)) pr_cancel(&p->s, child, &worker);
+}
+
+static inline void cancel_some(Program *p) {
+    PrHandle h = any_held(p);
+    uint32_t worker;
+    if (h && pick(p, 4)) pr_cancel(&p->s, h, &worker);
+    else if (p->task) pr_each_child(&p->s, running_handle(p), cancel_child, p);
+    else pr_cancel(&p->s, pr_handle(pick(p, 50) << 32, (uint32_t)(1 + pick(p, 200))), &worker);
+}
+
+static inline void unblock(Program *p) {
+    if (p->blocked) pr_unblock(&p->s);
+    p->blocked = 0;
+}
+
+/* The task is over, or is to run again. */
+static inline void end_task(Program *p) {
+    PrSession *s = &p->s;
+    PrTask *t = &s->tasks[p->task];
+    uint32_t task = p->task, failed = pr_failed_dependency(s, task);
+    unblock(p);
+    if (failed) {
+        pr_fail_task_like(s, task, failed);
+    } else if (atomic_load(&t->state) & PR_CANCEL) {
+        pr_fail_task(s, task, PR_TASK_WAS_CANCELLED, "asked to");
+    } else if (t->attempt < 6 && pick(p, 8) == 0 && pr_retry(s, task)) {
+        p->task = 0;
+        return;
+    } else if (pick(p, 8) == 0) {
+        pr_fail_task(s, task, FAILURE, "it failed");
+    } else {
+        if (!seal_results(p, 1)) return;
+        pr_finish(s, task);
+    }
+    p->task = 0;
+}
+
+static inline void work_on(Program *p) {
+    PrSession *s = &p->s;
+    if (!p->task) {
+        uint32_t task = pr_next_queued(s);
+        int64_t deadline = pr_now() + (int64_t)pick(p, 2) * (int64_t)pick(p, MS / 20);
+        if (!task && pr_next_task(s, &task, deadline)) return;
+        p->task = task;
+        CHECK(pr_state(atomic_load(&s->tasks[task].state)) == PR_TASK_RUNNING);
+        return;
+    }
+    PrTask *t = &s->tasks[p->task];
+    CHECK(pr_state(atomic_load(&t->state)) == PR_TASK_RUNNING);
+    switch (pick(p, 6)) {
+    case 0:
+        if (p->blocked) unblock(p);
+        else pr_block(s), p->blocked = 1;
+        break;
+    case 1:
+        if (t->flags & PR_TASK_STREAMING) {
+            PrHandle item = put(s, 0, 0, NULL, 0);
+            if (item) {
+                pr_stream_put(s, t->first_return, item);
+                release(s, item);
+            }
+        }
+        break;
+    case 2: seal_results(p, 0); break;
+    default: end_task(p);
+    }
+}
+
+/* -- the program ------------------------------------------------------------------------------- */
+
+static inline void join_again(Program *p, PrSession (*join)(const PrSession *),
+                              const PrSession *of) {
+    p->n_held = 0;
+    p->task = 0;
+    p->reserved = 0;
+    p->blocked = 0;
+    p->s = join(of);
+}
+
+static inline void step(Program *p) {
+    switch (pick(p, 16)) {
+    case 0:
+    case 1: make_object(p); break;
+    case 2: reserve_or_seal(p); break;
+    case 3:
+    case 4: use_name(p); break;
+    case 5: hold_again(p); break;
+    case 6: drop_one(p); break;
+    case 7: wait_a_bit(p); break;
+    case 8: use_stream(p); break;
+    case 9:
+    case 10: submit_one(p); break;
+    case 11: cancel_some(p); break;
+    case 12:
+        if (p->n_held) check_object_of(&p->s, any_held(p));
+        break;
+    default: work_on(p);
+    }
+}
+
+/* It holds nothing any more, and runs what there is to be run until it is told to leave. */
+static inline void finish_program(Program *p) {
+    uint32_t task;
+    if (p->reserved) pr_abandon(&p->s, p->reserved);
+    p->reserved = 0;
+    while (p->n_held) drop_one(p);
+    for (;;) {
+        while (p->task) end_task(p);
+        int status = pr_next_task(&p->s, &task, soon());
+        if (status == PR_ENDED) break;
+        EQUAL(status, 0);
+        p->task = task;
+    }
+}
+
+/* Nothing is left, but the caller's process. */
+static inline void end_programs(PrSession *s) {
+    for (uint64_t number = 0; number < KEYS; number++) {
+        uint8_t key[24];
+        name_key(key, number);
+        pr_name_remove(s, key, 0);
+    }
+    for (uint32_t i = 0; i < atomic_load(&s->control->n_resources); i++)
+        EQUAL(atomic_load(&s->control->resources[i].available), s->control->resources[i].total);
+    EQUAL(atomic_load(&s->control->n_idle), 0);
+    end_session(s);
+}
+
+#endif
