@@ -80,8 +80,9 @@ enum {
     PR_STREAM = 1 << 9,  /* object: of a streaming task; inline bytes are a PrStream */
     PR_CODE = 1 << 10,   /* FAILED: inline bytes are a code and a text, not a message */
     PR_CANCEL = 1 << 11, /* task: RUNNING: asked to stop; CANCELLED: its results have failed */
-    PR_POPPED = 1 << 12, /* task: CANCELLED, and in no queue and no list any more */
-    PR_CANCELLER = 16    /* task: CANCELLED: from this bit on, the process that fails the results */
+    PR_POPPED = 1
+        << 12, /* task: CANCELLED, and in no queue and no list any more; RUNNING: has heard */
+    PR_CANCELLER = 16 /* task: CANCELLED: from this bit on, the process that fails the results */
 };
 
 #define PR_CLOSED UINT64_MAX /* PrObject.dependants once it is sealed */

@@ -7,6 +7,7 @@
  */
 #include "task.h"
 
+#include <signal.h>
 #include <string.h>
 
 #include "object.h"
@@ -429,6 +430,23 @@ int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker) {
         cancel_queued(s, task);
         return 0;
     }
+}
+
+void pr_ask_again(PrSession *s, const uint32_t *slots, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const PrObject *o = &s->objects[slots[i]];
+        uint32_t task = atomic_load(&o->owner);
+        if (pr_state(atomic_load(&o->state)) != PR_OBJECT_PENDING) continue;
+        uint64_t word = atomic_load(&s->tasks[task].state);
+        if (pr_state(word) != PR_TASK_RUNNING || !(word & PR_CANCEL) || word & PR_POPPED) continue;
+        const PrProcess *worker = &s->processes[atomic_load(&s->tasks[task].worker)];
+        if (atomic_load(&worker->running) == pr_handle(word, task))
+            kill(atomic_load(&worker->pid), SIGINT);
+    }
+}
+
+void pr_heard(PrSession *s, uint32_t task) {
+    atomic_fetch_or(&s->tasks[task].state, PR_POPPED);
 }
 
 void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle), void *with) {

@@ -51,6 +51,10 @@ uint32_t pr_failed_dependency(const PrSession *s, uint32_t task);
 /* Asks the task that is to make the object to stop. 0: it will not run; 1: it runs, by the process
  * *worker; 2: it is over, or was no task's. */
 int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker);
+/* A task that was asked to stop may have been about to sleep when the signal came, and not noticed:
+ * who waits for its results now and then asks again, until the worker says that it has heard. */
+void pr_ask_again(PrSession *s, const uint32_t *slots, size_t n);
+void pr_heard(PrSession *s, uint32_t task);
 /* Children of a task that are not over: calls `each` with the first return's handle. */
 void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle), void *with);
 

@@ -454,6 +454,7 @@ cdef int wait_slowly(Session session, const uint32_t *slots, size_t n, size_t ne
             return 0
         if status == PR_TIMEOUT:
             pr_rescue(&session.s)
+            pr_ask_again(&session.s, slots, n)
 
 
 # Threads of this process that wait while it runs a task, and the number of that task.

@@ -337,6 +337,8 @@ cdef class ObjectRefGenerator:
             if PyErr_CheckSignals() < 0:
                 raise
             open_session()
+            if status == PR_TIMEOUT:
+                pr_ask_again(&session.s, &slot, 1)
             if status == PR_TIMEOUT and until == deadline and self.take_is_empty():
                 return new_ref(0)
 

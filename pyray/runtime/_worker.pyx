@@ -66,9 +66,13 @@ def current_task():
 
 
 def cancel_requested():
-    """Whether the task that runs shall stop."""
-    return (worker is not None and worker.task != 0 and worker.in_user_code
-            and worker.session.s.tasks[worker.task].state & PR_CANCEL != 0)
+    """Whether the task that runs shall stop: it will, as it has heard of it now."""
+    if worker is None or not worker.task or not worker.in_user_code:
+        return False
+    if not worker.session.s.tasks[worker.task].state & PR_CANCEL:
+        return False
+    pr_heard(&worker.session.s, worker.task)
+    return True
 
 
 def task_errors():

@@ -234,6 +234,8 @@ cdef extern from "task.h" nogil:
     void pr_unblock(PrSession *s)
     void pr_coming(PrSession *s)
     void pr_rescue(PrSession *s)
+    void pr_ask_again(PrSession *s, const uint32_t *slots, size_t n)
+    void pr_heard(PrSession *s, uint32_t task)
     void pr_worker_rest(PrSession *s)
     uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room)
     void pr_recover(PrSession *s, uint32_t process, int code, const char *text)
