@@ -447,7 +447,7 @@ cdef int wait_slowly(Session session, const uint32_t *slots, size_t n, size_t ne
         with nogil:
             status = pr_wait(&session.s, slots, n, needed, until, any_failure,
                              0 if in_task else PR_SPIN)
-        if status == 0:
+        if status == 0 and not session.closed:
             return 1
         look_around(session)
         if status == PR_TIMEOUT and until == deadline:
