@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../check.h"
 #include "../futex.h"
 #include "../object.h"
 #include "../task.h"
@@ -31,7 +32,7 @@ static uint64_t used(void) {
 }
 
 static void end(void) {
-    assert(used() == 0 && pr_arena_check(s.arena) == 0);
+    assert(used() == 0 && pr_check(&s) == 0);
     pr_session_detach(&s, 1);
 }
 
@@ -352,6 +353,7 @@ static void test_random_deaths(int deaths) {
         if (n < deaths) pids[i] = start_process(seed++);
     }
     pr_recover_dead(&s);
+    assert(pr_check(&s) == 0);
     for (int i = 0; i < 16; i++) pr_name_remove(&s, key(i), 0);
     assert(pr_name_list(&s, "", 0, NULL, 0) == 0);
     for (uint32_t i = 1; i < atomic_load(&s.control->objects.used); i++) {

@@ -156,9 +156,12 @@ cdef class Client:
         self.session.close()
 
     def forget(self):
-        """In a forked child: what there is belongs to the parent."""
+        """In a forked child: what there is belongs to the parent, but for inherited views."""
+        self.reservations.clear()
         self.session.dead = True
         self.session.close()
+        if not self.session.pins:
+            pr_session_unmap(&self.session.s)
 
     # -- making ---------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ name replaces it. `create` is therefore done under a flock on the directory.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -175,19 +176,18 @@ class Server:
         except OSError:  # no descriptor is free: not now
             time.sleep(RETRY)
             return
-        pid, uid = peer(connection)
-        if uid != os.getuid():
-            connection.close()
-            return
         try:
+            pid, uid = peer(connection)
+            if uid != os.getuid():
+                raise PermissionError
             socket.send_fds(connection, [GREETING.pack(MAGIC, os.getpid())], self.fds)
             connection.setblocking(False)
             self.watch(pid)
-        except OSError:  # it has gone
+            self.selector.register(connection, selectors.EVENT_READ, self.hang_up)
+        except OSError:  # it is somebody else's, or has gone, or there are too many
             connection.close()
             return
         self.connections.add(connection)
-        self.selector.register(connection, selectors.EVENT_READ, self.hang_up)
 
     def watch(self, pid: int) -> None:
         """Notice the death of a process; without pidfds, others notice it later."""
@@ -273,8 +273,10 @@ def greet(name: str, deadline: float | None) -> tuple[socket.socket, list[int]]:
 
 def receive(connection: socket.socket, name: str, pid: int) -> list[int]:
     """The descriptors that the server sends with its greeting."""
-    data, fds, _, _ = socket.recv_fds(connection, GREETING.size, 2, socket.MSG_CMSG_CLOEXEC)
+    data, fds, flags, _ = socket.recv_fds(connection, GREETING.size, 2, socket.MSG_CMSG_CLOEXEC)
     try:
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if not data:
             raise PermissionError(f"the store {name!r} refuses this process")
         if len(data) != GREETING.size or len(fds) != 2 or data[:16] != MAGIC:

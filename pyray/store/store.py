@@ -107,7 +107,7 @@ class Store:
             session = Session.attach(control, arena, -1, "client")
         except (RuntimeError, OSError) as error:
             connection.close()
-            raise StoreError(f"cannot join the store {name!r}: {error}") from error
+            raise StoreError(f"store {name!r}: {error}") from error
         session.recover_dead()
         return cls._of(name, session, connection)
 

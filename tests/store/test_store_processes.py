@@ -131,6 +131,7 @@ class TestSharing:
             array = store.get(key(1))
             tell(1)
             hear()
+            signal.signal(signal.SIGSEGV, signal.SIG_DFL)  # also under a sanitizer
             ctypes.memset(array.ctypes.data, 1, 8)
             """
         ) as other:
@@ -255,6 +256,30 @@ class TestForks:
             with Store.create("made", capacity=1 << 20) as store:
                 assert store.list() == {}
             maker.go_on()
+
+    def test_a_child_keeps_no_memory(self):
+        """But for the views it has inherited."""
+        out = run(
+            """
+            def in_child():
+                if not os.fork():
+                    maps = open("/proc/self/maps").read()
+                    files = [os.readlink(f.path) for f in os.scandir("/proc/self/fd")
+                             if os.path.lexists(f.path)]
+                    print("pyray-arena" in maps, any("pyray-arena" in f for f in files))
+                    sys.stdout.flush()
+                    os._exit(0)
+                os.wait()
+
+            store = Store.create("a", capacity=1 << 20)
+            other = Store.connect("a")
+            store.create(key(1), 1000)
+            in_child()
+            view = store.get(store.put(np.zeros(1000)))
+            in_child()
+            """
+        )
+        assert out == "False False\nTrue True\n"
 
     def test_pools_that_spawn(self, store, tmp_path):
         """A store that is handed to another process connects there."""
