@@ -28,6 +28,7 @@
  * Crashes: no order of stores is kept. pr_arena_rebuild starts from zeroed records.
  */
 #include "arena.h"
+#include "crash.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -285,6 +286,7 @@ static uint32_t search(const PrArena *a, uint64_t need, int paged, uint64_t limi
 static void attach(PrArena *a, uint64_t unit, uint64_t size) {
     Page *p = page_of(a, unit);
     p->frees |= bit_of(unit);
+    pr_crash_point();
     a->free_blocks++;
     if (size >= PAGE_UNITS) {
         insert_large(a, unit, size);
@@ -296,6 +298,7 @@ static void attach(PrArena *a, uint64_t unit, uint64_t size) {
 static void detach(PrArena *a, uint64_t unit, uint64_t size) {
     Page *p = page_of(a, unit);
     p->frees &= ~bit_of(unit);
+    pr_crash_point();
     a->free_blocks--;
     if (size >= PAGE_UNITS) {
         remove_large(a, unit, size);
@@ -321,6 +324,7 @@ static uint64_t take(PrArena *a, uint64_t unit, uint64_t size, uint64_t need, ui
         attach(a, end, size - need);
     }
     a->blocks++;
+    pr_crash_point();
     a->used += need;
     if (a->used > a->peak) a->peak = a->used;
     return unit << UNIT_BITS;
@@ -399,6 +403,7 @@ void pr_arena_free(PrArena *a, uint64_t offset) {
     }
     size = size_of(a, unit);
     a->blocks--;
+    pr_crash_point();
     a->used -= size;
     if (size >= PAGE_UNITS) page_of(a, unit)->large = 0;
     next = unit + size;

@@ -47,6 +47,7 @@ static uint32_t new_name(PrSession *s) {
     uint32_t name = table->head, used = atomic_load(&table->used);
     if (name) {
         table->head = s->names[name].next;
+        pr_crash_point();
         table->n_free--;
     } else if (used < table->limit) {
         atomic_store(&table->used, used + 1);
@@ -65,9 +66,10 @@ int pr_name_set(PrSession *s, const uint8_t key[24], PrHandle handle, PrHandle *
         pr_hold(s, pr_slot(*found));
     } else if ((name = new_name(s))) {
         memcpy(s->names[name].key, key, 24);
-        s->names[name].next = 0;
-        s->names[name].pid = atomic_load(&s->self->pid);
         pr_crash_point();
+        s->names[name].next = 0;
+        pr_crash_point();
+        s->names[name].pid = atomic_load(&s->self->pid);
         atomic_store(&s->names[name].handle, handle);
         atomic_fetch_add(&s->objects[pr_slot(handle)].refs, 1);
         pr_crash_point();
@@ -96,8 +98,11 @@ int pr_name_remove(PrSession *s, const uint8_t key[24], PrHandle only) {
         PrHandle handle = atomic_exchange(&e->handle, 0);
         pr_crash_point();
         *at = e->next;
+        pr_crash_point();
         e->next = s->control->names.head;
+        pr_crash_point();
         s->control->names.head = name;
+        pr_crash_point();
         s->control->names.n_free++;
         pr_unref(s, pr_slot(handle));
     }

@@ -27,6 +27,7 @@ int pr_fill_objects(PrSession *s, uint32_t n) {
         uint32_t slot = t->head;
         if (slot) {
             t->head = atomic_load_explicit(&s->objects[slot].next, memory_order_relaxed);
+            pr_crash_point();
             t->n_free--;
         } else {
             slot = atomic_load_explicit(&t->used, memory_order_relaxed);
@@ -35,7 +36,6 @@ int pr_fill_objects(PrSession *s, uint32_t n) {
         }
         atomic_store_explicit(&s->objects[slot].owner, s->index, memory_order_relaxed);
         pr_set_state(&s->objects[slot], PR_OBJECT_CACHED);
-        pr_crash_point();
         self->objects[self->n_objects++] = slot;
     }
     pr_unlock(&t->lock);
@@ -58,9 +58,10 @@ static void flush_objects(PrSession *s, uint32_t keep) {
     while (self->n_objects > keep) {
         uint32_t slot = self->objects[--self->n_objects];
         atomic_store_explicit(&s->objects[slot].next, t->head, memory_order_relaxed);
-        pr_crash_point();
         pr_set_state(&s->objects[slot], PR_OBJECT_FREE);
+        pr_crash_point();
         t->head = slot;
+        pr_crash_point();
         t->n_free++;
     }
     pr_unlock(&t->lock);
@@ -85,10 +86,10 @@ static void recycle(PrSession *s, uint32_t slot) {
     PrObject *o = &s->objects[slot];
     uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
     o->place = 0;
+    pr_crash_point();
     o->n_refs = 0;
     atomic_store_explicit(&o->owner, s->index, memory_order_relaxed);
     atomic_store(&o->state, ((word >> 32) + 1) << 32 | PR_OBJECT_CACHED);
-    pr_crash_point();
     pr_keep_object(s, slot);
 }
 
@@ -97,7 +98,6 @@ static void recycle(PrSession *s, uint32_t slot) {
 int pr_block_new(PrSession *s, uint64_t size, uint64_t *place) {
     pr_lock(s, &s->control->arena_lock);
     *place = pr_arena_alloc(s->arena, size);
-    pr_crash_point();
     pr_unlock(&s->control->arena_lock);
     return *place ? 0 : PR_FULL;
 }
@@ -108,15 +108,14 @@ void pr_block_free(PrSession *s, uint64_t *place) {
     uint64_t at = *place, epoch = pr_epoch(s);
     if (!at) return;
     *place = 0;
-    pr_crash_point();
     pr_lock(s, &s->control->arena_lock);
     if (pr_epoch(s) == epoch) pr_arena_free(s->arena, at);
-    pr_crash_point();
     pr_unlock(&s->control->arena_lock);
 }
 
 static int make_room(PrSession *s, PrObject *o, uint64_t size, uint32_t n_refs, uint8_t **data) {
     o->size = size;
+    pr_crash_point();
     o->n_refs = n_refs;
     if (size <= pr_inline_room(o) && !n_refs) {
         *data = pr_inline(o);
@@ -138,7 +137,6 @@ int pr_create(PrSession *s, uint64_t size, uint32_t n_refs, PrHandle *handle, ui
         atomic_store_explicit(&o->refs, 0, memory_order_relaxed);
         atomic_store_explicit(&o->dependants, 0, memory_order_relaxed);
         pr_set_state(o, PR_OBJECT_RESERVED);
-        pr_crash_point();
         pr_hold(s, slot);
         *handle = pr_handle(atomic_load_explicit(&o->state, memory_order_relaxed), slot);
         if ((status = make_room(s, o, size, n_refs, data))) pr_abandon(s, *handle);
@@ -174,9 +172,7 @@ void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state) {
     /* Counted before anybody can read, and drop, the object. */
     for (uint32_t i = 0; i < o->n_refs; i++)
         atomic_fetch_add(&s->objects[pr_slot(targets[i])].refs, 1);
-    pr_crash_point();
     word = atomic_exchange(&o->state, (word & ~(uint64_t)UINT32_MAX) | (word & PR_STREAM) | state);
-    pr_crash_point();
     uint64_t edges = atomic_exchange(&o->dependants, PR_CLOSED);
     if (word & PR_WATCHED) pr_wake_watchers(s, slot, pr_state(state) == PR_OBJECT_FAILED);
     if (edges) pr_resolve_edges(s, edges, epoch);
@@ -192,6 +188,7 @@ void pr_abandon(PrSession *s, PrHandle handle) {
     PrObject *o = &s->objects[pr_slot(handle)];
     pr_enter(s);
     if (!o->place) o->size = 0;
+    pr_crash_point();
     o->n_refs = 0; /* nothing was counted for them */
     pr_make_ready(s, pr_slot(handle), PR_OBJECT_FAILED);
     pr_release(s, pr_slot(handle));
@@ -206,7 +203,9 @@ void pr_fail(PrSession *s, uint32_t slot, int code, const char *text) {
     uint8_t *bytes = pr_inline(o);
     if (size > pr_inline_room(o) - 1) size = pr_inline_room(o) - 1;
     o->n_refs = 0;
+    pr_crash_point();
     o->size = size + 1;
+    pr_crash_point();
     bytes[0] = (uint8_t)code;
     memcpy(bytes + 1, text, size);
     pr_make_ready(s, slot, PR_OBJECT_FAILED | PR_CODE);
@@ -231,7 +230,6 @@ static void die(PrSession *s, uint32_t slot) {
     atomic_store_explicit(&o->owner, s->index, memory_order_relaxed);
     uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
     atomic_store(&o->state, (word & ~(uint64_t)PR_STATE_MASK) | PR_OBJECT_DYING);
-    pr_crash_point();
     atomic_store_explicit(&o->next, s->dying, memory_order_relaxed);
     s->dying = slot;
 }
@@ -246,7 +244,6 @@ void pr_release_last(PrSession *s, uint32_t slot) {
     atomic_store_explicit(
         word, atomic_load_explicit(word, memory_order_relaxed) & ~((uint64_t)1 << (slot & 63)),
         memory_order_relaxed);
-    pr_crash_point();
     pr_unref(s, slot);
     pr_bury(s);
     pr_leave(s);

@@ -108,7 +108,6 @@ static int spin(PrSession *s, uint32_t seen) {
     if (s->control->spin <= 0) return 0;
     if (failures < SPIN_FAILURES || failures % SPIN_RETRY == 0) place = take_place(s);
     if (place) {
-        pr_crash_point();
         int64_t until = pr_now() + s->control->spin;
         do {
             for (int i = 0; i < EVENT_SPINS && !came; i++) {

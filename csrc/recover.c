@@ -127,7 +127,6 @@ static void free_processes(Rebuild *r) {
         if (state == PR_PROCESS_FREE && died_joining(p)) atomic_store(&p->pid, 0);
         if (state != PR_PROCESS_DEAD) continue;
         atomic_store(&p->busy, 0);
-        pr_crash_point();
         atomic_store(&p->state, PR_PROCESS_FREE);
         atomic_store(&p->pid, 0);
     }
@@ -138,7 +137,8 @@ static void free_processes(Rebuild *r) {
 static void free_task(PrTask *t) {
     uint64_t word = atomic_load(&t->state);
     t->dependencies = 0;
-    t->n_dependencies = t->n_returns = 0;
+    t->n_dependencies = 0;
+    t->n_returns = 0;
     atomic_store(&t->state, ((word >> 32) + 1) << 32 | PR_TASK_FREE);
 }
 
@@ -555,7 +555,6 @@ void pr_recover(PrSession *s, uint32_t process, int code, const char *text) {
     stop_world(s);
     /* Another may have been faster: that slot may be a new process' by now. */
     if (process && is_live(s, process) && !pr_is_alive(p)) atomic_store(&p->state, PR_PROCESS_DEAD);
-    pr_crash_point();
     recover(s, code, text);
 }
 

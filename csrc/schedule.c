@@ -33,6 +33,7 @@ static void append(PrSession *s, PrQueue *q, uint32_t head, uint32_t tail, uint3
     } else {
         q->head = head;
     }
+    pr_crash_point();
     q->tail = tail;
     atomic_store(&q->count, atomic_load_explicit(&q->count, memory_order_relaxed) + n);
 }
@@ -48,6 +49,7 @@ static uint32_t detach(PrSession *s, PrQueue *q, uint32_t *n, uint32_t *tail) {
     }
     q->head = atomic_load_explicit(&s->tasks[at].next, memory_order_relaxed);
     atomic_store_explicit(&s->tasks[at].next, 0, memory_order_relaxed);
+    pr_crash_point();
     if (!q->head) q->tail = 0;
     atomic_store(&q->count, atomic_load_explicit(&q->count, memory_order_relaxed) - taken);
     *n = taken;
@@ -60,7 +62,6 @@ void pr_queue_tasks(PrSession *s, uint32_t shape, uint32_t head, uint32_t tail, 
     PrQueue *q = &s->shapes[shape].queue;
     pr_lock(s, &q->lock);
     if (pr_epoch(s) == epoch) append(s, q, head, tail, n);
-    pr_crash_point();
     pr_unlock(&q->lock);
     pr_kick(s, shape);
     /* More at once: others wake their neighbours when they find more than they take. */
@@ -259,7 +260,6 @@ static int acquire(PrSession *s, uint32_t index) {
     if (fits) {
         for (uint32_t i = 0; i < shape->n_needs; i++)
             atomic_fetch_sub(&c->resources[shape->needs[i].kind].available, shape->needs[i].amount);
-        pr_crash_point();
         atomic_store(&s->self->shape, index);
         had_its_turn(c, index);
     }
@@ -280,9 +280,7 @@ static int release(PrSession *s) {
             atomic_fetch_add(&c->resources[shape->needs[i].kind].available, shape->needs[i].amount);
     for (int g = 0; g < PR_GPUS; g++)
         if (atomic_load(&self->gpus) >> g & 1) atomic_fetch_add(&c->gpu_free[g], self->gpu_amount);
-    pr_crash_point();
     atomic_store(&self->shape, PR_NO_SHAPE);
-    pr_crash_point();
     atomic_store(&self->gpus, 0);
     atomic_store(&self->blocked, 0);
     pr_unlock(&c->resource_lock);
@@ -296,9 +294,7 @@ static void shift_cpu(PrSession *s, int blocked) {
     int64_t amount = need_of(&s->shapes[index], PR_CPU);
     pr_lock(s, &c->resource_lock);
     atomic_store(&s->self->blocked, (uint32_t)blocked);
-    pr_crash_point();
     atomic_fetch_add(&c->resources[PR_CPU].available, blocked ? amount : -amount);
-    pr_crash_point();
     pr_unlock(&c->resource_lock);
 }
 
@@ -307,7 +303,6 @@ static void shift_cpu(PrSession *s, int blocked) {
 static void say_idle(PrSession *s) {
     atomic_store(&s->self->idle_since, pr_now());
     atomic_fetch_or(&s->control->idle[s->index >> 6], (uint64_t)1 << (s->index & 63));
-    pr_crash_point();
     atomic_fetch_add(&s->control->n_idle, 1);
 }
 
@@ -315,7 +310,6 @@ static void say_idle(PrSession *s) {
 static int claim(PrSession *s, uint32_t process) {
     uint64_t bit = (uint64_t)1 << (process & 63);
     if (!(atomic_fetch_and(&s->control->idle[process >> 6], ~bit) & bit)) return 0;
-    pr_crash_point();
     atomic_fetch_sub(&s->control->n_idle, 1);
     return 1;
 }
@@ -342,12 +336,10 @@ static int wake_idle(PrSession *s, uint32_t env) {
             if (atomic_load(&p->env) != env) continue;
             /* First: it may come by itself, and be at a task before we say that it is coming. */
             expect_worker(c, p);
-            pr_crash_point();
             if (!claim(s, i)) {
                 arrived(c, p);
                 continue;
             }
-            pr_crash_point();
             pr_notify(s, p);
             return 1;
         }

@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "arena.h"
+#include "crash.h"
 
 /* generation << 32 | slot. Slot 0 is never used: 0 is nil. */
 typedef uint64_t PrHandle;
@@ -193,8 +194,8 @@ typedef enum { PR_DRIVER = 1, PR_WORKER = 2, PR_NODE = 3, PR_CLIENT = 4 } PrProc
 typedef struct {
     _Alignas(64) _Atomic uint32_t state;
     uint32_t kind;
-    _Atomic int32_t pid; /* not 0: the slot is taken, or about to be */
-    uint64_t start_time; /* of the pid, clock ticks after boot: pids are used again */
+    _Atomic int32_t pid;         /* not 0: the slot is taken, or about to be */
+    _Atomic uint64_t start_time; /* of the pid, clock ticks after boot: pids are used again */
     /* Whether it is inside: written by the process alone, read by who stops the world. */
     _Alignas(64) _Atomic uint32_t busy;
     /* Counts what happened; a waiter sleeps on it. Anyone adds to it, then wakes if sleeping. */
@@ -336,13 +337,6 @@ int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin);
 
 enum { PR_LOCK_WAITED = 1u << 31 };
 
-/* For tests: a process may die between any two stores. */
-#ifdef PYRAY_CRASH_POINTS
-void pr_crash_point(void);
-#else
-static inline void pr_crash_point(void) {}
-#endif
-
 /* Around every change of shared memory. Nests. */
 static inline void pr_enter(PrSession *s) {
     if (s->depth++) return;
@@ -359,11 +353,9 @@ static inline void pr_leave(PrSession *s) {
 static inline void pr_lock(PrSession *s, PrLock *lock) {
     uint32_t none = 0;
     if (!atomic_compare_exchange_strong(&lock->word, &none, s->index + 1)) pr_lock_slowly(s, lock);
-    pr_crash_point();
 }
 
 static inline void pr_unlock(PrLock *lock) {
-    pr_crash_point();
     if (atomic_exchange(&lock->word, 0) & PR_LOCK_WAITED) pr_unlock_slowly(lock);
 }
 

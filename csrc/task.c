@@ -28,6 +28,7 @@ int pr_fill_tasks(PrSession *s) {
         uint32_t slot = table->head;
         if (slot) {
             table->head = atomic_load_explicit(&s->tasks[slot].next, memory_order_relaxed);
+            pr_crash_point();
             table->n_free--;
         } else {
             slot = atomic_load_explicit(&table->used, memory_order_relaxed);
@@ -36,7 +37,6 @@ int pr_fill_tasks(PrSession *s) {
         }
         atomic_store_explicit(&s->tasks[slot].owner, s->index, memory_order_relaxed);
         pr_set_task_state(&s->tasks[slot], PR_TASK_CACHED);
-        pr_crash_point();
         self->tasks[self->n_tasks++] = slot;
     }
     pr_unlock(&table->lock);
@@ -51,9 +51,10 @@ void pr_flush_tasks(PrSession *s, uint32_t keep) {
     while (self->n_tasks > keep) {
         uint32_t slot = self->tasks[--self->n_tasks];
         atomic_store_explicit(&s->tasks[slot].next, table->head, memory_order_relaxed);
-        pr_crash_point();
         pr_set_task_state(&s->tasks[slot], PR_TASK_FREE);
+        pr_crash_point();
         table->head = slot;
+        pr_crash_point();
         table->n_free++;
     }
     pr_unlock(&table->lock);
@@ -66,7 +67,6 @@ static void recycle(PrSession *s, uint32_t task) {
     atomic_store_explicit(&t->n_returns, 0, memory_order_release);
     atomic_store_explicit(&t->owner, s->index, memory_order_relaxed);
     atomic_store(&t->state, ((word >> 32) + 1) << 32 | PR_TASK_CACHED);
-    pr_crash_point();
     if (s->self->n_tasks == PR_MAGAZINE) pr_flush_tasks(s, PR_MAGAZINE / 2);
     s->self->tasks[s->self->n_tasks++] = task;
 }
@@ -110,7 +110,6 @@ void pr_resolve_edges(PrSession *s, uint64_t edges, uint64_t epoch) {
         edges = atomic_load_explicit(&dependencies(s, t)[k].next, memory_order_relaxed);
         if (atomic_fetch_sub(&t->missing, 1) != 1) continue;
         make_ready(t);
-        pr_crash_point();
         if (n && t->shape != shape) {
             pr_queue_tasks(s, shape, head, tail, n, epoch);
             if (pr_epoch(s) != epoch) return; /* the rebuild has seen to the others */
@@ -172,9 +171,7 @@ static void make_returns(PrSession *s, PrTask *t, uint32_t task, uint32_t slot, 
         atomic_store_explicit(&o->dependants, 0, memory_order_relaxed);
         /* The state first: the owner of a CACHED slot is a process. */
         pr_set_state(o, PR_OBJECT_PENDING | stream);
-        pr_crash_point();
         atomic_store_explicit(&o->owner, task, memory_order_relaxed);
-        pr_crash_point();
         pr_hold(s, slot);
         returns[i] = pr_handle(atomic_load_explicit(&o->state, memory_order_relaxed), slot);
         slot = atomic_load_explicit(&o->next, memory_order_relaxed);
@@ -209,6 +206,7 @@ static void fill(PrSession *s, PrTask *t, const PrCall *call) {
 /* Room for the dependencies, while the slot is still only ours. */
 static int make_dependencies(PrSession *s, PrTask *t, uint32_t n) {
     t->dependencies = 0;
+    pr_crash_point();
     t->n_dependencies = n;
     if (n <= PR_INLINE_DEPENDENCIES) return 0;
     return pr_block_new(s, n * sizeof(PrDependency), &t->dependencies);
@@ -220,7 +218,6 @@ static int wait_for_dependencies(PrSession *s, PrTask *t, uint32_t task) {
     uint32_t sealed = 1; /* one that holds it back until all edges are made */
     atomic_store(&t->missing, t->n_dependencies + 1);
     pr_set_task_state(t, PR_TASK_WAITING);
-    pr_crash_point();
     for (uint32_t k = 0; k < t->n_dependencies; k++) {
         uint64_t edge = (uint64_t)task << 32 | (k + 1);
         sealed += !link_edge(&s->objects[pr_slot(d[k].object)], &d[k], edge);
@@ -257,7 +254,6 @@ int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
     make_returns(s, t, task, first, returns);
     if (t->n_dependencies == 0) {
         pr_set_task_state(t, PR_TASK_READY);
-        pr_crash_point();
         pr_queue_tasks(s, t->shape, task, task, 1, epoch);
     } else if (wait_for_dependencies(s, t, task)) {
         pr_queue_tasks(s, t->shape, task, task, 1, epoch);
@@ -274,7 +270,6 @@ void pr_bury_task(PrSession *s, uint32_t task) {
     uint32_t slot = t->first_return, n = t->n_returns;
     atomic_store_explicit(&t->worker, s->index, memory_order_relaxed);
     pr_set_task_state(t, PR_TASK_DYING);
-    pr_crash_point();
     for (uint32_t k = 0; k < t->n_dependencies; k++) pr_unref(s, pr_slot(d[k].object));
     if (t->arguments) pr_unref(s, pr_slot(t->arguments));
     for (uint32_t i = 0; i < n; i++) {
@@ -313,12 +308,12 @@ int pr_retry(PrSession *s, uint32_t task) {
     free_rooms(s, t);
     uint64_t epoch = pr_epoch(s);
     if (t->retries_left > 0) t->retries_left--;
+    pr_crash_point();
     t->attempt++;
     atomic_store_explicit(&t->next, 0, memory_order_relaxed);
     uint64_t ready = (word & ~(uint64_t)UINT32_MAX) | PR_TASK_READY;
     int done = atomic_compare_exchange_strong(&t->state, &word, ready);
     if (done) {
-        pr_crash_point();
         atomic_store_explicit(&s->self->running, 0, memory_order_relaxed);
         atomic_fetch_add(&s->control->retries, 1);
         pr_queue_tasks(s, t->shape, task, task, 1, epoch);
@@ -426,7 +421,6 @@ int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker) {
         pr_leave(s);
         if (!done) continue;
         if (state == PR_TASK_RUNNING) return 1;
-        pr_crash_point();
         cancel_queued(s, task);
         return 0;
     }

@@ -158,7 +158,6 @@ int pr_stream_put(PrSession *s, uint32_t stream, PrHandle item) {
     } else {
         atomic_store(&s->objects[slot].next, 0);
         atomic_fetch_add(&s->objects[slot].refs, 1);
-        pr_crash_point();
         if (st->first) {
             atomic_store(&s->objects[st->last].next, slot);
         } else {
@@ -166,7 +165,6 @@ int pr_stream_put(PrSession *s, uint32_t stream, PrHandle item) {
         }
         pr_crash_point();
         st->last = slot;
-        pr_crash_point();
         atomic_fetch_add(&st->produced, 1);
     }
     pr_unlock(&s->control->stream_lock);
@@ -185,9 +183,7 @@ PrHandle pr_stream_take(PrSession *s, uint32_t stream) {
     uint32_t slot = st->first;
     if (slot) {
         pr_hold(s, slot);
-        pr_crash_point();
         st->first = atomic_load(&s->objects[slot].next);
-        pr_crash_point();
         atomic_fetch_add(&st->taken, 1);
         pr_unref(s, slot); /* which we hold */
         item = pr_handle(atomic_load(&s->objects[slot].state), slot);

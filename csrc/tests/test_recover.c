@@ -33,6 +33,8 @@ static PrSession session;           /* of the main thread */
 static Mortal mortals[WORKERS + 1]; /* the last one recovers */
 static _Atomic int pausing, draining, stopping_all;
 static _Atomic uint32_t deaths, deaths_in_recovery;
+/* Of a process slot, if its owner died and nobody has recovered: which death it was. */
+static _Atomic uint32_t graves[64], graves_dug;
 
 /* -- dying ------------------------------------------------------------------------------------- */
 
@@ -41,7 +43,9 @@ void pr_crash_point(void) {
     /* Others run in the middle of things even if there is one core only. */
     if (below(&me->chance, 50) == 0) sched_yield();
     if (!me->countdown || --me->countdown) return;
-    atomic_store(&me->program.s.self->state, PR_PROCESS_DEAD);
+    /* As if that pid were another's by now: what is there to be seen of a real death. */
+    atomic_store(&me->program.s.self->start_time, 0);
+    atomic_store(&graves[me->program.s.index], atomic_fetch_add(&graves_dug, 1) + 1);
     longjmp(me->grave, 1);
 }
 
@@ -58,6 +62,7 @@ static PrSession join_as_thread(const PrSession *of) {
                                                        : PR_CLIENT;
     /* There are as many slots as there are dead and not recovered. */
     while (pr_session_attach_thread(&s, of, kind)) nap(MS / 10);
+    atomic_store(&graves[s.index], 0);
     return s;
 }
 
@@ -70,9 +75,12 @@ static void rise(Mortal *m) {
 }
 
 static void pause_here(Mortal *m) {
+    int64_t countdown = m->countdown;
+    m->countdown = 0;
     atomic_store(&m->paused, 1);
     while (atomic_load(&pausing)) nap(MS / 50);
     atomic_store(&m->paused, 0);
+    m->countdown = countdown;
 }
 
 /* -- threads ----------------------------------------------------------------------------------- */
@@ -94,10 +102,13 @@ static void *run_program(void *with) {
     return NULL;
 }
 
-static uint32_t find_marked(const PrSession *s) {
-    for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++)
-        if (atomic_load(&s->processes[i].state) == PR_PROCESS_DEAD) return i;
-    return 0;
+static int recover_one(PrSession *s) {
+    uint32_t i = 1, death = 0;
+    while (i < 64 && !(death = atomic_load(&graves[i]))) i++;
+    if (i == 64) return 0;
+    pr_recover(s, i, PR_WORKER_CRASHED, "its worker died");
+    atomic_compare_exchange_strong(&graves[i], &death, 0);
+    return 1;
 }
 
 /* It recovers, and may die of it. */
@@ -109,16 +120,10 @@ static void *run_recovery(void *with) {
         rise(m);
     }
     while (!atomic_load(&stopping_all)) {
-        PrSession *s = &m->program.s;
-        uint32_t dead = find_marked(s);
-        m->countdown = 0;
         if (atomic_load(&pausing)) pause_here(m);
-        if (!dead) {
-            nap(MS / 50);
-            continue;
-        }
         if (below(&m->chance, 3) == 0) arm(m, 12);
-        pr_recover(s, dead, PR_WORKER_CRASHED, "its worker died");
+        if (!recover_one(&m->program.s)) nap(MS / 50);
+        m->countdown = 0;
     }
     leave_session(&m->program.s);
     return NULL;
@@ -127,9 +132,8 @@ static void *run_recovery(void *with) {
 /* -- the rounds -------------------------------------------------------------------------------- */
 
 static void recover_all(void) {
-    uint32_t dead;
-    while ((dead = find_marked(&session)))
-        pr_recover(&session, dead, PR_WORKER_CRASHED, "its worker died");
+    while (recover_one(&session)) {
+    }
 }
 
 static void wait_for_pause(int i) {
