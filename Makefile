@@ -124,27 +124,31 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: $(VENV)/.b
 	@touch $@
 
 # C tests: the core is compiled once with sanitizers, each test links with it.
-C_TEST_FLAGS := -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -pthread -DPYRAY_DEBUG=1 \
-	-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -Icsrc
+C_FLAGS := -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -pthread -DPYRAY_DEBUG=1 -fno-omit-frame-pointer -Icsrc
 C_HEADERS := $(wildcard csrc/*.h csrc/tests/*.h)
-C_OBJECTS := $(patsubst csrc/%.c,build/test-c/%.o,$(wildcard csrc/*.c))
-# These make processes die between two stores: the runtime's part of the core is compiled for them
-# with points where that may happen.
-CRASH_TESTS := $(addprefix build/test-c/test_,objects tasks recover kill)
-CRASH_SOURCES := $(addprefix csrc/,$(addsuffix .c,session process object names wait task schedule recover arena check))
-C_TESTS := $(patsubst csrc/tests/%.c,build/test-c/%,$(wildcard csrc/tests/test_*.c))
+C_SOURCES := $(patsubst csrc/%.c,%,$(wildcard csrc/*.c))
+C_TESTS := $(patsubst csrc/tests/test_%.c,%,$(wildcard csrc/tests/test_*.c))
+# In test_recover threads die between two stores to shared memory: it has a core of its own, that of
+# the runtime only, compiled with points where that may happen.
+CRASH_SOURCES := session process object names wait task schedule recover arena check
 
-build/test-c/%.o: csrc/%.c $(C_HEADERS)
-	@mkdir -p $(@D)
-	$(CC) $(C_TEST_FLAGS) -c $< -o $@
+# $(call c_tests,folder,sanitizers)
+define c_tests
+build/$1/%.o: csrc/%.c $(C_HEADERS)
+	@mkdir -p $$(@D)
+	$$(CC) $(C_FLAGS) $2 -c $$< -o $$@
 
-$(CRASH_TESTS): build/test-c/test_%: csrc/tests/test_%.c $(CRASH_SOURCES) $(C_HEADERS) $(wildcard csrc/tests/*.h)
-	@mkdir -p $(@D)
-	$(CC) $(C_TEST_FLAGS) -DPYRAY_CRASH_POINTS $< $(CRASH_SOURCES) -o $@ -lm
+build/$1/crash/%.o: csrc/%.c $(C_HEADERS)
+	@mkdir -p $$(@D)
+	$$(CC) $(C_FLAGS) $2 -DPYRAY_CRASH_POINTS -c $$< -o $$@
 
-build/test-c/test_%: csrc/tests/test_%.c $(C_OBJECTS) $(C_HEADERS)
-	@mkdir -p $(@D)
-	$(CC) $(C_TEST_FLAGS) $< $(C_OBJECTS) -lm -o $@
+build/$1/test_recover: csrc/tests/test_recover.c $(CRASH_SOURCES:%=build/$1/crash/%.o) $(C_HEADERS)
+	$$(CC) $(C_FLAGS) $2 -DPYRAY_CRASH_POINTS $$(filter %.c %.o,$$^) -lm -o $$@
 
-test-c: $(C_TESTS)
-	@for test in $(C_TESTS); do echo "$$test"; ./$$test || exit 1; done
+build/$1/test_%: csrc/tests/test_%.c $(C_SOURCES:%=build/$1/%.o) $(C_HEADERS)
+	$$(CC) $(C_FLAGS) $2 $$(filter %.c %.o,$$^) -lm -o $$@
+endef
+$(eval $(call c_tests,test-c,-fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined))
+
+test-c: $(C_TESTS:%=build/test-c/test_%)
+	@for test in $(C_TESTS); do echo $$test; build/test-c/test_$$test || exit 1; done

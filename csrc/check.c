@@ -484,8 +484,3 @@ uint32_t pr_count_tasks(const PrSession *s, PrTaskState state) {
         n += pr_state(atomic_load(&s->tasks[i].state)) == (int)state;
     return n;
 }
-
-#ifdef PYRAY_CRASH_POINTS
-/* A test has one of its own. */
-__attribute__((weak)) void pr_crash_point(void) {}
-#endif

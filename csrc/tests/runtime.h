@@ -199,6 +199,14 @@ static inline void release(PrSession *s, PrHandle h) {
     pr_release(s, pr_slot(h));
 }
 
+static inline PrHandle reserve(PrSession *s) {
+    PrHandle h;
+    uint8_t *data;
+    EQUAL(pr_create(s, 90, 0, &h, &data), 0);
+    memset(data, 1, 90);
+    return h;
+}
+
 static inline int wait_for(PrSession *s, PrHandle h) {
     uint32_t slot = pr_slot(h);
     return pr_wait(s, &slot, 1, 1, soon(), 0, PR_SPIN);
