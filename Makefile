@@ -15,7 +15,7 @@ CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/tests/*.[ch] pyray/*/*.h)
 .DEFAULT_GOAL := help
 # Objects of the C tests stay for the next time; make would remove them, last of all it says.
 .SECONDARY:
-.PHONY: help build demo test test-py test-c test-js test-asan test-all bench fuzz docs lint format dist clean
+.PHONY: help build demo test test-py test-c test-tsan test-js test-asan test-all bench fuzz docs lint format dist clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -34,6 +34,7 @@ build: $(VENV)/.base ## compile the C core and the Cython modules in place
 test: test-c test-py ## C tests under sanitizers, then the Python tests
 
 test-c: ## each csrc/tests/test_*.c under the address and undefined-behaviour sanitizers
+test-tsan: ## the C tests that have threads, under the thread sanitizer
 test-py: build $(VENV)/.test test-js
 	$(PY) -m pytest -m "not slow" $(ARGS)
 
@@ -150,5 +151,13 @@ build/$1/test_%: csrc/tests/test_%.c $(C_SOURCES:%=build/$1/%.o) $(C_HEADERS)
 endef
 $(eval $(call c_tests,test-c,-fsanitize=address -fsanitize=undefined -fno-sanitize-recover=undefined))
 
+$(eval $(call c_tests,test-tsan,-fsanitize=thread))
+# Those with threads. A death takes eight times as long as under the other sanitizers.
+TSAN_TESTS := cancel objects recover schedule streams tasks wait
+
 test-c: $(C_TESTS:%=build/test-c/test_%)
 	@for test in $(C_TESTS); do echo $$test; build/test-c/test_$$test || exit 1; done
+
+test-tsan: $(TSAN_TESTS:%=build/test-tsan/test_%)
+	@for test in $(TSAN_TESTS); do \
+	    echo $$test; PYRAY_DEATHS=1000 build/test-tsan/test_$$test || exit 1; done
