@@ -100,6 +100,9 @@ enum {
     PR_ONCE = 2  /* return when this process was notified of anything */
 };
 
+/* With a slot that is waited for: ready is also a stream that has an item to be taken. */
+#define PR_NEXT ((uint32_t)1 << 31)
+
 /* Waits until `needed` of n objects that this process holds are ready, or with `any_failure` one of
  * them is FAILED, until `deadline` (pr_now; < 0: no limit). Any number of threads may.
  * 0, PR_TIMEOUT, PR_INTERRUPTED (by a signal; with PR_ONCE by a notice), PR_ENDED. */

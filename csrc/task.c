@@ -428,7 +428,7 @@ int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker) {
 
 void pr_ask_again(PrSession *s, const uint32_t *slots, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        const PrObject *o = &s->objects[slots[i]];
+        const PrObject *o = &s->objects[slots[i] & ~PR_NEXT];
         uint32_t task = atomic_load(&o->owner);
         if (pr_state(atomic_load(&o->state)) != PR_OBJECT_PENDING) continue;
         uint64_t word = atomic_load(&s->tasks[task].state);

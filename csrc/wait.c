@@ -11,13 +11,21 @@
 #include "futex.h"
 #include "object.h"
 
+static int has_item(const PrSession *s, uint32_t waited) {
+    return waited & PR_NEXT && pr_stream_length(s, waited & ~PR_NEXT);
+}
+
+static uint64_t word_of(const PrSession *s, uint32_t waited) {
+    return atomic_load_explicit(&s->objects[waited & ~PR_NEXT].state, memory_order_acquire);
+}
+
 /* How many are ready, up to `needed`; with any_failure, a FAILED one makes it `needed`. */
 static size_t count_ready(PrSession *s, const uint32_t *slots, size_t n, size_t needed,
                           int any_failure) {
     size_t ready = 0;
     for (size_t i = 0; i < n && ready < needed; i++) {
-        uint64_t word = atomic_load_explicit(&s->objects[slots[i]].state, memory_order_acquire);
-        if (!pr_is_ready(word)) continue;
+        uint64_t word = word_of(s, slots[i]);
+        if (!pr_is_ready(word) && !has_item(s, slots[i])) continue;
         if (any_failure && pr_state(word) == PR_OBJECT_FAILED) return needed;
         ready++;
     }
@@ -50,11 +58,11 @@ static int32_t watch_all(PrSession *s, const uint32_t *slots, size_t n, int32_t 
     int32_t ready = 0, again = 0;
     expect(s, missing);
     for (size_t i = 0; i < n; i++) {
-        uint64_t word = atomic_load_explicit(&s->objects[slots[i]].state, memory_order_acquire);
-        if (pr_is_ready(word)) {
+        if (pr_is_ready(word_of(s, slots[i]))) {
             ready++;
         } else {
-            again += watch(s, slots[i]);
+            again += watch(s, slots[i] & ~PR_NEXT);
+            ready += has_item(s, slots[i]);
         }
     }
     atomic_fetch_sub(&s->self->missing, ready);
@@ -70,7 +78,7 @@ static void end_wait(PrSession *s, const uint32_t *slots, size_t n) {
     PrProcess *self = s->self;
     if (atomic_fetch_sub(&self->waiting, 1) > 1) return;
     for (size_t i = 0; i < n; i++) {
-        uint32_t slot = slots[i];
+        uint32_t slot = slots[i] & ~PR_NEXT;
         uint64_t bit = (uint64_t)1 << (slot & 63);
         if (atomic_load_explicit(&s->watch[slot >> 6], memory_order_relaxed) & bit)
             atomic_fetch_and(&s->watch[slot >> 6], ~bit);
@@ -206,21 +214,7 @@ uint32_t pr_stream_length(const PrSession *s, uint32_t stream) {
 }
 
 int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int how) {
-    int status = 0;
-    begin_wait(s);
-    for (;;) {
-        uint32_t seen = atomic_load(&s->self->event);
-        int64_t left = deadline < 0 ? -1 : deadline - pr_now();
-        expect(s, 0);
-        watch(s, stream);
-        uint64_t word = atomic_load(&s->objects[stream].state);
-        if (pr_is_ready(word) || pr_stream_length(s, stream)) break;
-        if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
-        if (status) break;
-        status = sleep_on(s, seen, left, how);
-    }
-    end_wait(s, &stream, 1);
-    return status;
+    return pr_wait(s, &(uint32_t){stream | PR_NEXT}, 1, 1, deadline, 0, how);
 }
 
 void pr_stream_close(PrSession *s, uint32_t stream) {

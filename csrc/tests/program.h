@@ -194,6 +194,9 @@ static inline void wait_a_bit(Program *p) {
     uint32_t slots[8], n = some_held(p, slots, 8);
     int64_t deadline = pr_now() + (int64_t)pick(p, MS / 10);
     if (!n) return;
+    for (uint32_t i = 0; i < n; i++)
+        if (atomic_load(&p->s.objects[slots[i]].state) & PR_STREAM && pick(p, 2))
+            slots[i] |= PR_NEXT;
     int status = pr_wait(&p->s, slots, n, 1 + pick(p, n), deadline, pick(p, 2) != 0,
                          pick(p, 2) ? PR_SPIN : 0);
     CHECK(status == 0 || status == PR_TIMEOUT);

@@ -132,11 +132,147 @@ static void test_stream_between_threads(void) {
     stream_between_threads(20000);
 }
 
+/* -- waiting for the next item, beside other objects ------------------------------------------- */
+
+static void test_wait_for_next(void) {
+    PrSession s = small_session(), w = join_session(&s, PR_WORKER);
+    uint32_t task;
+    PrHandle stream = open_stream(&s, &w, &task), object = reserve(&s);
+    uint32_t whole = pr_slot(stream), next = whole | PR_NEXT;
+    uint32_t both[2] = {next, pr_slot(object)}, twice[2] = {next, whole};
+    EQUAL(pr_wait(&s, both, 2, 1, pr_now() + MS, 0, 0), PR_TIMEOUT);
+    EQUAL(yield_item(&w, stream, 1), 0);
+    EQUAL(pr_wait(&s, both, 2, 1, -1, 0, 0), 0);
+    EQUAL(pr_wait(&s, both, 2, 2, pr_now() + MS, 0, 0), PR_TIMEOUT);
+    EQUAL(pr_wait(&s, twice, 2, 1, -1, 0, 0), 0);
+    EQUAL(pr_wait(&s, &whole, 1, 1, pr_now() + MS, 0, 0), PR_TIMEOUT); /* it goes on */
+    release(&s, pr_stream_take(&s, whole));
+    EQUAL(pr_wait(&s, &next, 1, 1, pr_now() + MS, 0, 0), PR_TIMEOUT);
+    pr_seal(&s, object, 0);
+    EQUAL(pr_wait(&s, both, 2, 1, -1, 0, 0), 0);
+    end_stream(&w, task, stream);
+    EQUAL(pr_wait(&s, both, 2, 2, -1, 0, 0), 0); /* there is no next one, which is known now */
+    release(&s, object);
+    release(&s, stream);
+    leave_session(&w);
+    end_session(&s);
+}
+
+enum { STREAMS = 3, OBJECTS = 3, WAITED = STREAMS + OBJECTS };
+
+typedef struct {
+    PrSession *w;
+    PrHandle waited[WAITED]; /* streams, then objects */
+    uint64_t seed;
+} Maker;
+
+/* An item of each stream, and each object, in some order. */
+static void *make_all(void *with) {
+    Maker *m = with;
+    int order[WAITED];
+    for (int i = 0; i < WAITED; i++) {
+        int k = (int)below(&m->seed, (uint64_t)i + 1);
+        order[i] = order[k];
+        order[k] = i;
+    }
+    for (int i = 0; i < WAITED; i++) {
+        PrHandle h = m->waited[order[i]];
+        if (below(&m->seed, 6) == 0) nap((int64_t)below(&m->seed, MS / 4));
+        if (order[i] < STREAMS) EQUAL(yield_item(m->w, h, 1), 0);
+        else pr_seal(m->w, h, 0);
+    }
+    return NULL;
+}
+
+static void wait_while_made(int64_t spin, int rounds) {
+    PrSession s = new_session(1 << 20, 4096, 64, spin), w = join_session(&s, PR_WORKER);
+    Maker m = {.w = &w};
+    uint32_t tasks[STREAMS], slots[WAITED];
+    uint64_t seed = 3;
+    for (int i = 0; i < STREAMS; i++) m.waited[i] = open_stream(&s, &w, &tasks[i]);
+    for (int round = 0; round < rounds; round++) {
+        m.seed = random_bits(&seed);
+        for (int i = STREAMS; i < WAITED; i++) pr_hold(&s, pr_slot(m.waited[i] = reserve(&w)));
+        for (int i = 0; i < WAITED; i++)
+            slots[i] = pr_slot(m.waited[i]) | (i < STREAMS ? PR_NEXT : 0);
+        pthread_t thread = start_thread(make_all, &m);
+        size_t n = 1 + below(&seed, WAITED);
+        EQUAL(pr_wait(&s, slots, WAITED, n, soon(), 0, n % 2 ? PR_SPIN : 0), 0);
+        EQUAL(pr_wait(&s, slots, WAITED, WAITED, soon(), 0, PR_SPIN), 0);
+        join_threads(&thread, 1);
+        for (int i = 0; i < STREAMS; i++) release(&s, pr_stream_take(&s, pr_slot(m.waited[i])));
+        for (int i = STREAMS; i < WAITED; i++) {
+            release(&s, m.waited[i]);
+            release(&w, m.waited[i]);
+        }
+    }
+    for (int i = 0; i < STREAMS; i++) {
+        end_stream(&w, tasks[i], m.waited[i]);
+        release(&s, m.waited[i]);
+    }
+    SOUND(&s);
+    leave_session(&w);
+    end_session(&s);
+}
+
+static void test_wait_while_made(void) {
+    wait_while_made(0, 300);
+    wait_while_made(20000, 300);
+}
+
+typedef struct {
+    PrSession *s; /* one for all; who changes it takes turns */
+    pthread_mutex_t *turn;
+    uint32_t stream;
+    _Atomic uint32_t *taken;
+} Taker;
+
+static void *take_items(void *with) {
+    Taker *t = with;
+    for (;;) {
+        uint32_t next = t->stream | PR_NEXT;
+        EQUAL(pr_wait(t->s, &next, 1, 1, soon(), 0, 0), 0);
+        int over = pr_is_ready(atomic_load(&t->s->objects[t->stream].state));
+        pthread_mutex_lock(t->turn);
+        PrHandle item = pr_stream_take(t->s, t->stream);
+        if (item) release(t->s, item);
+        pthread_mutex_unlock(t->turn);
+        if (item) atomic_fetch_add(t->taken, 1);
+        else if (over) return NULL;
+    }
+}
+
+/* Threads of one process take from one stream: each may find that another was faster. */
+static void test_takers(void) {
+    enum { N = 1000, TAKERS = 3 };
+    PrSession s = small_session(), w = join_session(&s, PR_WORKER);
+    uint32_t task;
+    PrHandle stream = open_stream(&s, &w, &task);
+    pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+    _Atomic uint32_t taken = 0;
+    Taker taker = {.s = &s, .turn = &turn, .stream = pr_slot(stream), .taken = &taken};
+    pthread_t threads[TAKERS];
+    for (int i = 0; i < TAKERS; i++) threads[i] = start_thread(take_items, &taker);
+    for (uint32_t i = 0; i < N; i++) {
+        EQUAL(yield_item(&w, stream, i), 0);
+        if (i % 4 == 0) UNTIL(atomic_load(&taken) == i + 1);
+    }
+    end_stream(&w, task, stream);
+    join_threads(threads, TAKERS);
+    EQUAL(taken, N);
+    release(&s, stream);
+    leave_session(&w);
+    end_session(&s);
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     RUN(test_stream);
     RUN(test_closed_stream);
     RUN(test_stream_between_threads);
+    RUN(test_wait_for_next);
+    RUN(test_wait_while_made);
+    RUN(test_takers);
     printf("ok\n");
     return 0;
 }

@@ -204,12 +204,55 @@ static void test_interrupted(void) {
     end_session(&a);
 }
 
+static void *notify_or_seal(void *with) {
+    Sealer *sealer = with;
+    for (int i = 0; i < sealer->n; i++) {
+        UNTIL(atomic_load(&sealer->stop) == i); /* it is about to wait, or does */
+        if (i % 2) pr_notify(sealer->s, &sealer->s->processes[1]);
+        else pr_seal(sealer->s, sealer->handles[i], 0);
+    }
+    return NULL;
+}
+
+/* News are what happened since the number was taken, be it before the wait began. */
+static void test_wait_news(void) {
+    enum { N = 300 };
+    PrSession a = small_session(), b = join_session(&a, PR_CLIENT);
+    PrHandle handles[N];
+    uint32_t slot, seen = atomic_load(&a.self->event);
+    CHECK(a.self == &a.processes[1]);
+    for (int i = 0; i < N; i++) pr_hold(&a, pr_slot(handles[i] = reserve(&b)));
+    slot = pr_slot(handles[0]);
+    EQUAL(pr_wait_news(&a, &slot, 1, pr_now() + MS, seen), PR_TIMEOUT);
+    pr_notify(&b, a.self);
+    EQUAL(pr_wait_news(&a, &slot, 1, -1, seen), PR_INTERRUPTED);
+    EQUAL(pr_wait_news(&a, &slot, 0, -1, seen), PR_INTERRUPTED);
+    EQUAL(pr_wait_news(&a, &slot, 1, pr_now() + MS, seen + 1), PR_TIMEOUT);
+    Sealer sealer = {.s = &b, .handles = handles, .n = N, .stop = -1};
+    pthread_t thread = start_thread(notify_or_seal, &sealer);
+    for (int i = 0; i < N; i++) {
+        slot = pr_slot(handles[i]);
+        seen = atomic_load(&a.self->event);
+        atomic_store(&sealer.stop, i);
+        EQUAL(pr_wait_news(&a, &slot, 1, soon(), seen), i % 2 ? PR_INTERRUPTED : 0);
+    }
+    join_threads(&thread, 1);
+    for (int i = 0; i < N; i++) {
+        if (i % 2) pr_seal(&b, handles[i], 0);
+        release(&a, handles[i]);
+        release(&b, handles[i]);
+    }
+    leave_session(&b);
+    end_session(&a);
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     RUN(test_wait_at_once);
     RUN(test_wait);
     RUN(test_wait_in_threads);
     RUN(test_interrupted);
+    RUN(test_wait_news);
     printf("ok\n");
     return 0;
 }

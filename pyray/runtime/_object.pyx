@@ -517,6 +517,21 @@ cdef inline bint is_ready(Session session, uint32_t slot):
     return pr_is_ready(session.s.objects[slot].state)
 
 
+cdef uint32_t waited_slot(object waitable) except 0:
+    """What the core waits for: of a generator of references the next one."""
+    if type(waitable) is ObjectRef:
+        return slot_of(waitable)
+    return slot_of(waitable.completed()) | PR_NEXT
+
+
+cdef bint is_there(Session session, object waitable) except -1:
+    cdef uint32_t slot = waited_slot(waitable)
+    if slot & PR_NEXT:
+        slot &= ~PR_NEXT
+        return is_ready(session, slot) or pr_stream_length(&session.s, slot) > 0
+    return is_ready(session, slot)
+
+
 cdef object timed_out(object timeout):
     from pyray.runtime.exceptions import GetTimeoutError
     return GetTimeoutError(
@@ -641,7 +656,7 @@ cdef object split(Session session, list refs, Py_ssize_t num_returns):
     for i in range(n):
         if len(ready) == num_returns:
             break
-        if is_ready(session, slot_of(<object> PyList_GET_ITEM(refs, i))):
+        if is_there(session, <object> PyList_GET_ITEM(refs, i)):
             ready.append(<object> PyList_GET_ITEM(refs, i))
             if i > begin:
                 rest += refs[begin:i]
@@ -654,6 +669,7 @@ cdef object split(Session session, list refs, Py_ssize_t num_returns):
 def wait(list refs, Py_ssize_t num_returns, timeout):
     """Waits until so many of the references are ready: (ready ones, the others), in order.
 
+    A generator is ready when its next reference is there, or when there is none any more.
     `timeout` is in seconds; None waits for ever, 0 only looks.
     """
     cdef Session session = current
@@ -669,7 +685,7 @@ def wait(list refs, Py_ssize_t num_returns, timeout):
         raise MemoryError
     try:
         for i in range(n):
-            slots[i] = slot_of(<object> PyList_GET_ITEM(refs, i))
+            slots[i] = waited_slot(<object> PyList_GET_ITEM(refs, i))
         wait_for(session, slots, n, num_returns, deadline_of(timeout), False)
     finally:
         PyMem_Free(slots)
@@ -692,7 +708,7 @@ def wait_for_news(list refs, uint32_t since, timeout=None):
     cdef uint32_t number = 0
     try:
         for i in range(n):
-            slots[i] = slot_of(<object> PyList_GET_ITEM(refs, i))
+            slots[i] = waited_slot(<object> PyList_GET_ITEM(refs, i))
         if in_task:
             number = give_cpu(session)
         try:

@@ -235,13 +235,11 @@ def _wait_slowly(
             "wait() expected a list of ObjectRef or ObjectRefGenerator, got "
             + (f"a single one, {waitables}" if single else f"{type(waitables)}")
         )
-    generators = _check_waitables(waitables)
+    _check_waitables(waitables)
     connection.ensure()
     if not waitables:
         return [], []
     _check_count(num_returns, len(waitables))
-    if generators:
-        return _wait_for_generators(waitables, num_returns, timeout)
     return _core.wait(waitables, num_returns, timeout)
 
 
@@ -251,53 +249,17 @@ def _wait_timeout(timeout: Any) -> float:
     return _timeout(timeout) or 0.0
 
 
-def _check_waitables(refs: list[Any]) -> bool:
-    """Whether there are generators among them."""
-    generators = False
+def _check_waitables(refs: list[Any]) -> None:
     for ref in refs:
-        if type(ref) is not ObjectRef:
-            if not isinstance(ref, ObjectRefGenerator):
-                raise TypeError(
-                    "wait() expected a list of ObjectRef or ObjectRefGenerator, got list "
-                    f"containing {type(ref)}"
-                )
-            generators = True
+        if type(ref) is not ObjectRef and not isinstance(ref, ObjectRefGenerator):
+            raise TypeError(
+                "wait() expected a list of ObjectRef or ObjectRefGenerator, got list "
+                f"containing {type(ref)}"
+            )
     if len(set(refs)) != len(refs):
         raise ValueError(
             "Wait requires a list of unique ray_waitables: list(dict.fromkeys(refs)) has each once."
         )
-    return generators
-
-
-def _wait_for_generators(
-    waitables: list[Any], num_returns: int, timeout: float | None
-) -> tuple[list[Any], list[Any]]:
-    """As `wait`, where a generator is ready when its next reference is there."""
-    from time import monotonic
-
-    end = None if timeout is None else monotonic() + timeout
-    pause = 0.001
-    while True:
-        ready = [waitable for waitable in waitables if _is_ready(waitable)][:num_returns]
-        left = pause if end is None else min(end - monotonic(), pause)
-        if len(ready) == num_returns or left <= 0:
-            found = set(ready)
-            return ready, [waitable for waitable in waitables if waitable not in found]
-        # Returns at once when a task has ended; what a generator yields is seen a little later.
-        missing = [
-            waitable if type(waitable) is ObjectRef else waitable.completed()
-            for waitable in waitables
-            if not _is_ready(waitable)
-        ]
-        if missing:
-            _core.wait(missing, 1, left)
-        pause = min(pause * 2, 0.02)
-
-
-def _is_ready(waitable: Any) -> bool:
-    if type(waitable) is ObjectRef:
-        return bool(_core.ready(waitable))
-    return bool(waitable.next_ready())
 
 
 def _check_count(num_returns: Any, most: int) -> None:

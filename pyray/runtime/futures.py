@@ -43,7 +43,7 @@ async def next_of(generator: Any) -> Any:
         if found is not None:
             return found
         future: Future[Any] = Future()
-        _server().add(_Waiting(future, generator.completed(), generator.next_ready, lambda: None))
+        _server().add(_Waiting(future, generator, generator.next_ready, lambda: None))
         await asyncio.wrap_future(future)
 
 
@@ -56,7 +56,7 @@ def stop() -> None:
 
 
 class _Waiting:
-    """A future, the object whose news may concern it, and how its result is had."""
+    """A future, the reference or generator that it waits for, and how its result is had."""
 
     __slots__ = ("future", "is_ready", "ref", "result")
 

@@ -185,6 +185,7 @@ cdef extern from "object.h" nogil:
     void pr_hold(PrSession *s, uint32_t slot)
     void pr_release(PrSession *s, uint32_t slot)
     void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state)
+    uint32_t PR_NEXT
     int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
                 int any_failure, int how)
     int pr_wait_news(PrSession *s, const uint32_t *slots, size_t n, int64_t deadline,

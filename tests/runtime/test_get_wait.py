@@ -222,6 +222,45 @@ def test_wait_for_generators(gate):
     assert ray.get(next(generator)) == 2
 
 
+def test_wait_for_the_next_of_a_generator_and_for_its_end(gate):
+    @ray.remote
+    def yields():
+        yield 1
+        gate.pass_through()
+
+    generator = yields.remote()
+    end = generator.completed()
+    gate.until_begun()
+    assert ray.wait([end, generator]) == ([generator], [end])
+    assert ray.wait([end, generator], num_returns=2, timeout=0.01) == ([generator], [end])
+    assert ray.get(next(generator)) == 1
+    assert ray.wait([end, generator], timeout=0.01) == ([], [end, generator])
+    gate.open()
+    assert ray.wait([end, generator], num_returns=2) == ([end, generator], [])
+    assert list(generator) == []
+    assert ray.wait([generator]) == ([generator], [])
+
+
+def test_wait_for_generators_in_turn():
+    """Each item may come at any moment of the wait."""
+
+    @ray.remote
+    def count(n):
+        yield from range(n)
+
+    waiting = [count.remote(200) for _ in range(3)]
+    found = {generator: [] for generator in waiting}
+    while waiting:
+        ready, _ = ray.wait(waiting)
+        for generator in ready:
+            ref = next(generator, None)
+            if ref is None:
+                waiting.remove(generator)
+            else:
+                found[generator].append(ray.get(ref))
+    assert [values == list(range(200)) for values in found.values()] == [True] * 3
+
+
 def test_wait_of_nothing():
     assert ray.wait([]) == ([], [])
     assert ray.wait([], num_returns=5, timeout=1) == ([], [])
