@@ -1,6 +1,13 @@
-"""What all tests share: a debug build must end with nothing left behind."""
+"""What all tests share: a debug build must end with nothing left behind; Ctrl-C interrupts."""
 
 import gc
+import signal
+
+
+def pytest_configure(config):
+    # A shell starts what runs in its background with SIGINT ignored.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session, exitstatus):

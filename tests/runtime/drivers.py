@@ -20,6 +20,9 @@ import json, os, signal, sys, threading, time
 import pyray as ray
 from pyray.runtime import session
 
+# A shell starts what runs in its background with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def tell(**values):
     "Give values to the test."
     os.write({tell}, json.dumps(values).encode() + b"\\n")
@@ -58,7 +61,7 @@ class Driver:
         )
         os.close(tell)
         os.close(hear)
-        self._reader = open(self.answers)
+        self._reader = open(self.answers, "rb", buffering=0)
 
     def told(self) -> dict:
         """The next values that the program gives."""
