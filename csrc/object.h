@@ -139,6 +139,9 @@ uint32_t pr_stream_length(const PrSession *s, uint32_t stream);
 /* Waits until there is an item, or the stream has ended; as pr_wait. */
 int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int how);
 void pr_stream_close(PrSession *s, uint32_t stream);
+/* Back-pressure: this process runs the task, and waits while `backlog` of its items are not taken.
+ * 0; PR_ENDED when nobody wants more, or the session is over; else as pr_wait. */
+int pr_stream_room(PrSession *s, uint32_t task, int64_t deadline, int how);
 
 /* -- for task.c and recover.c ------------------------------------------------------------------ */
 

@@ -281,6 +281,10 @@ void pr_session_detach(PrSession *s, int unmap) {
         atomic_store(&s->self->state, PR_PROCESS_FREE);
         pr_leave(s);
         atomic_store(&s->self->pid, 0);
+        /* What it held it holds no more: who waits for it to take from a stream looks again. */
+        for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++)
+            if (atomic_load(&s->processes[i].state) == PR_PROCESS_LIVE)
+                pr_notify(s, &s->processes[i]);
         s->self = NULL;
     }
     if (s->held) munmap(s->held, (uint64_t)s->control->objects.limit * sizeof(uint32_t));

@@ -103,8 +103,8 @@ typedef struct {
 typedef struct {
     uint32_t first, last; /* objects that were yielded and not taken, linked by `next` */
     _Atomic uint32_t produced, taken;
-    uint32_t closed;   /* the consumer wants no more */
-    uint32_t reserved; /* a message behind it is aligned to 8 */
+    _Atomic uint32_t closed; /* the consumer wants no more */
+    uint32_t reserved;       /* a message behind it is aligned to 8 */
 } PrStream;
 
 /* -- tasks, task.h ----------------------------------------------------------------------------- */
@@ -145,7 +145,8 @@ typedef struct {
     uint32_t attempt;
     uint32_t flags;
     uint32_t label; /* slot of the object that says its name and limits */
-    uint16_t arguments_size, reserved;
+    uint16_t arguments_size;
+    uint16_t backlog; /* streaming: it waits while so many items are not taken; 0: it never does */
     PrDependency inline_dependencies[PR_INLINE_DEPENDENCIES];
     uint8_t inline_arguments[PR_INLINE_ARGUMENTS];
 } PrTask;

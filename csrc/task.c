@@ -190,6 +190,7 @@ static void fill(PrSession *s, PrTask *t, const PrCall *call) {
     atomic_store_explicit(&t->parent, call->parent, memory_order_release);
     t->arguments = call->arguments;
     t->arguments_size = (uint16_t)call->arguments_size;
+    t->backlog = (uint16_t)call->backlog;
     if (call->arguments_size)
         memcpy(t->inline_arguments, call->inline_arguments, call->arguments_size);
     for (uint32_t k = 0; k < t->n_dependencies; k++) {

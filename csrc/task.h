@@ -23,6 +23,7 @@ typedef struct {
     PrHandle arguments; /* an object that this process holds, or 0 with: */
     const void *inline_arguments;
     uint32_t arguments_size; /* at most PR_INLINE_ARGUMENTS */
+    uint32_t backlog;        /* of PrTask; at most 65535 */
     PrHandle parent;
 } PrCall;
 

@@ -161,7 +161,7 @@ int pr_stream_put(PrSession *s, uint32_t stream, PrHandle item) {
     int status = 0;
     pr_enter(s);
     pr_lock(s, &s->control->stream_lock);
-    if (st->closed) {
+    if (atomic_load(&st->closed)) {
         status = PR_ENDED;
     } else {
         atomic_store(&s->objects[slot].next, 0);
@@ -222,10 +222,33 @@ void pr_stream_close(PrSession *s, uint32_t stream) {
     PrHandle item;
     pr_enter(s);
     pr_lock(s, &s->control->stream_lock);
-    st->closed = 1;
+    atomic_store(&st->closed, 1);
     pr_unlock(&s->control->stream_lock);
     pr_leave(s);
     while ((item = pr_stream_take(s, stream))) pr_release(s, pr_slot(item));
+}
+
+/* The consumer has closed it, or died, or left: only the task holds the stream then. Inside, as a
+ * recovery counts references anew; it notifies everybody afterwards, and so does who leaves. */
+static int is_unwanted(PrSession *s, uint32_t stream) {
+    pr_enter(s);
+    int alone = atomic_load(&s->objects[stream].refs) <= 1;
+    pr_leave(s);
+    return alone || atomic_load(&stream_of(s, stream)->closed);
+}
+
+/* Who takes an item, or closes the stream and so takes all, counts it first, then notifies us. */
+int pr_stream_room(PrSession *s, uint32_t task, int64_t deadline, int how) {
+    uint32_t stream = s->tasks[task].first_return, backlog = s->tasks[task].backlog;
+    int status = 0;
+    while (backlog && !status) {
+        uint32_t seen = atomic_load(&s->self->event);
+        int64_t left = deadline < 0 ? -1 : deadline - pr_now();
+        if (pr_stream_length(s, stream) < backlog) return 0;
+        if (is_unwanted(s, stream)) return PR_ENDED;
+        status = deadline >= 0 && left <= 0 ? PR_TIMEOUT : sleep_on(s, seen, left, how);
+    }
+    return status;
 }
 
 void pr_drop_stream(PrSession *s, PrObject *o) {

@@ -232,7 +232,10 @@ static inline void submit_one(Program *p) {
                    .inline_arguments = &number,
                    .arguments_size = sizeof number,
                    .parent = running_handle(p)};
-    if (call.n_returns == 1 && pick(p, 3) == 0) call.flags |= PR_TASK_STREAMING;
+    if (call.n_returns == 1 && pick(p, 3) == 0) {
+        call.flags |= PR_TASK_STREAMING;
+        call.backlog = (uint32_t)pick(p, 3);
+    }
     if (pr_submit(&p->s, &call, returns)) {
         drop_one(p);
         return;
@@ -336,6 +339,7 @@ static inline void work_on(Program *p) {
                 pr_stream_put(s, t->first_return, item);
                 release(s, item);
             }
+            pr_stream_room(s, p->task, pr_now() + MS / 50, PR_SPIN);
         }
         break;
     case 2: seal_results(p, 0); break;

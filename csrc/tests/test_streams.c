@@ -265,6 +265,151 @@ static void test_takers(void) {
     end_session(&s);
 }
 
+/* -- back-pressure ----------------------------------------------------------------------------- */
+
+static PrHandle open_with_backlog(PrSession *s, PrSession *w, uint32_t backlog, uint32_t *task) {
+    PrHandle stream;
+    int shape = pr_shape(s, NULL, 0, 0);
+    PrCall call = {
+        .shape = (uint32_t)shape, .n_returns = 1, .flags = PR_TASK_STREAMING, .backlog = backlog};
+    EQUAL(pr_submit(s, &call, &stream), 0);
+    EQUAL(pr_next_task(w, task, soon()), 0);
+    return stream;
+}
+
+static void test_room(void) {
+    PrSession s = small_session(), w = join_session(&s, PR_WORKER);
+    uint32_t task;
+    PrHandle stream = open_with_backlog(&s, &w, 2, &task), item;
+    EQUAL(pr_stream_room(&w, task, -1, 0), 0);
+    EQUAL(yield_item(&w, stream, 1), 0);
+    EQUAL(pr_stream_room(&w, task, -1, 0), 0);
+    EQUAL(yield_item(&w, stream, 2), 0);
+    EQUAL(pr_stream_room(&w, task, pr_now(), 0), PR_TIMEOUT);
+    EQUAL(pr_stream_room(&w, task, pr_now() + MS, PR_SPIN), PR_TIMEOUT);
+    CHECK((item = pr_stream_take(&s, pr_slot(stream))));
+    release(&s, item);
+    EQUAL(pr_stream_room(&w, task, -1, 0), 0);
+    EQUAL(yield_item(&w, stream, 3), 0);
+    pr_stream_close(&s, pr_slot(stream));
+    EQUAL(yield_item(&w, stream, 4), PR_ENDED);
+    end_stream(&w, task, stream);
+    release(&s, stream);
+    /* Without a limit, nobody ever waits. */
+    stream = open_with_backlog(&s, &w, 0, &task);
+    for (uint64_t i = 0; i < 100; i++) EQUAL(yield_item(&w, stream, i), 0);
+    EQUAL(pr_stream_room(&w, task, -1, 0), 0);
+    end_stream(&w, task, stream);
+    release(&s, stream);
+    leave_session(&w);
+    end_session(&s);
+}
+
+typedef struct {
+    PrSession *w;
+    uint32_t task, most; /* that there ever were */
+    PrHandle stream;
+    uint64_t items;
+    int how;
+    _Atomic int status; /* of the last wait; 1: it waits still */
+} Yielder;
+
+static void *yield_all(void *with) {
+    Yielder *y = with;
+    int status = 0;
+    for (uint64_t i = 0; i < y->items && !status; i++) {
+        if ((status = yield_item(y->w, y->stream, i))) break;
+        uint32_t now = pr_stream_length(y->w, pr_slot(y->stream));
+        if (now > y->most) y->most = now;
+        status = pr_stream_room(y->w, y->task, soon(), y->how);
+    }
+    atomic_store(&y->status, status);
+    return NULL;
+}
+
+/* The consumer is as fast as it can be, or slow: there is never more than the limit. */
+static void stream_with_backlog(int64_t spin, uint32_t backlog) {
+    enum { N = 1000 };
+    PrSession s = new_session(1 << 20, 4096, 64, spin), w = join_session(&s, PR_WORKER);
+    Yielder y = {.w = &w, .items = N, .how = PR_SPIN, .status = 1};
+    uint64_t seed = backlog;
+    PrHandle item;
+    y.stream = open_with_backlog(&s, &w, backlog, &y.task);
+    pthread_t thread = start_thread(yield_all, &y);
+    for (uint64_t i = 0; i < N; i++) {
+        EQUAL(pr_stream_wait(&s, pr_slot(y.stream), soon(), PR_SPIN), 0);
+        CHECK((item = pr_stream_take(&s, pr_slot(y.stream))));
+        CHECK(has_value(&s, item, i));
+        release(&s, item);
+        if (below(&seed, 50) == 0)
+            UNTIL(pr_stream_length(&s, pr_slot(y.stream)) == backlog || i + backlog >= N - 1);
+    }
+    join_threads(&thread, 1);
+    EQUAL(y.status, 0);
+    EQUAL(y.most, backlog);
+    end_stream(&w, y.task, y.stream);
+    release(&s, y.stream);
+    leave_session(&w);
+    end_session(&s);
+}
+
+static void test_backlog(void) {
+    stream_with_backlog(0, 1);
+    stream_with_backlog(20000, 1);
+    stream_with_backlog(20000, 7);
+}
+
+static void ignore(int signal) {
+    (void)signal;
+}
+
+enum { CLOSED, LEFT, DIED, OVER, SIGNALLED, N_ENDS };
+
+static void end_consumer(PrSession *s, PrSession *c, PrHandle stream, int how) {
+    switch (how) {
+    case CLOSED: pr_stream_close(c, pr_slot(stream)); break;
+    case DIED: /* as if its pid were another's by now */
+        atomic_store(&c->self->start_time, 0);
+        pr_recover(s, c->index, PR_WORKER_CRASHED, "");
+        break;
+    case OVER: atomic_store(&s->control->ended, 1); break;
+    default: break;
+    }
+    if (how == LEFT || how == CLOSED) leave_session(c);
+}
+
+/* Whatever becomes of the consumer, the producer does not wait for it. */
+static void test_end_of_backlog(void) {
+    struct sigaction action = {.sa_handler = ignore};
+    sigaction(SIGUSR1, &action, NULL);
+    for (int how = 0; how < N_ENDS; how++) {
+        PrSession s = small_session(), w = join_session(&s, PR_WORKER);
+        PrSession c = join_session(&s, PR_CLIENT);
+        Yielder y = {.w = &w, .items = 5, .status = 1};
+        y.stream = open_with_backlog(&c, &w, 3, &y.task);
+        pthread_t thread = start_thread(yield_all, &y);
+        UNTIL(atomic_load(&w.self->sleeping));
+        EQUAL(atomic_load(&y.status), 1);
+        EQUAL(pr_stream_length(&s, pr_slot(y.stream)), 3);
+        end_consumer(&s, &c, y.stream, how);
+        while (atomic_load(&y.status) == 1) {
+            if (how == SIGNALLED) pthread_kill(thread, SIGUSR1);
+            if (how == OVER) pr_notify(&s, w.self);
+            nap(MS / 10);
+        }
+        join_threads(&thread, 1);
+        EQUAL(atomic_load(&y.status), how == SIGNALLED ? PR_INTERRUPTED : PR_ENDED);
+        atomic_store(&s.control->ended, 0);
+        end_stream(&w, y.task, y.stream);
+        if (how == OVER || how == SIGNALLED) {
+            release(&c, y.stream);
+            leave_session(&c);
+        }
+        leave_session(&w);
+        end_session(&s);
+    }
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     RUN(test_stream);
@@ -273,6 +418,9 @@ int main(void) {
     RUN(test_wait_for_next);
     RUN(test_wait_while_made);
     RUN(test_takers);
+    RUN(test_room);
+    RUN(test_backlog);
+    RUN(test_end_of_backlog);
     printf("ok\n");
     return 0;
 }

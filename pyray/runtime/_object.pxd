@@ -23,5 +23,6 @@ cdef int wait_for(Session session, const uint32_t *slots, size_t n, size_t neede
 cdef int64_t deadline_of(object timeout) except? -2
 cdef void set_in_task(bint value) noexcept
 cdef uint32_t give_cpu(Session session) noexcept
+cdef int wait_for_room(Session session, uint32_t task) except -1
 cdef void take_cpu(Session session, uint32_t number) noexcept
 cdef void end_task(Session session) noexcept

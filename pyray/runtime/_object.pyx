@@ -513,6 +513,28 @@ cdef int wait_for(Session session, const uint32_t *slots, size_t n, size_t neede
         take_cpu(session, number)
 
 
+cdef int wait_for_room(Session session, uint32_t task) except -1:
+    """Until so few items of the generator of this task wait to be taken that it goes on: 1, or 0
+    when nobody wants more."""
+    cdef int status
+    cdef uint32_t number
+    with nogil:
+        status = pr_stream_room(&session.s, task, pr_now() + session.s.control.spin, PR_SPIN)
+    if status != PR_TIMEOUT and status != PR_INTERRUPTED:
+        return status == 0
+    number = give_cpu(session)
+    try:
+        while status == PR_TIMEOUT or status == PR_INTERRUPTED:
+            look_around(session)
+            with nogil:
+                status = pr_stream_room(&session.s, task, pr_now() + SLICE, 0)
+            if status == PR_TIMEOUT:
+                pr_rescue(&session.s)
+    finally:
+        take_cpu(session, number)
+    return status == 0
+
+
 cdef inline bint is_ready(Session session, uint32_t slot):
     return pr_is_ready(session.s.objects[slot].state)
 

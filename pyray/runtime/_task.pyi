@@ -21,6 +21,7 @@ class Call:
         max_retries: int,
         retry_exceptions: bool,
         max_calls: int = 0,
+        backlog: int = 0,
     ) -> None: ...
 
 class Submitter:

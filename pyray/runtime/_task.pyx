@@ -55,7 +55,7 @@ cdef class Call:
     """What a remote function, with its options, is in one session."""
 
     def __init__(self, session, *, function_id, shape, str name, int num_returns, int max_retries,
-                 bint retry_exceptions, int max_calls=0):
+                 bint retry_exceptions, int max_calls=0, int backlog=0):
         self.name = name
         self.num_returns = num_returns
         self.serial = serial_now()
@@ -71,6 +71,8 @@ cdef class Call:
             self.call.flags |= PR_TASK_STREAMING
         elif num_returns == DYNAMIC:
             self.call.flags |= PR_TASK_DYNAMIC
+        if num_returns == STREAMING:
+            self.call.backlog = backlog
         if retry_exceptions:
             self.call.flags |= PR_TASK_RETRY_EXCEPTIONS
 

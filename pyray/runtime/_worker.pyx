@@ -16,6 +16,7 @@ from pyray.runtime._object cimport (
     end_task,
     set_in_task,
     value_of,
+    wait_for_room,
 )
 from pyray.runtime._task cimport set_parent
 from pyray.serialization._decoder cimport decode
@@ -310,7 +311,8 @@ cdef class Worker:
         return values
 
     cdef int stream(self, PrTask *t, object result) except -1:
-        """What a generator yields, one by one; what an earlier attempt has made is skipped."""
+        """What a generator yields, one by one; what an earlier attempt has made is skipped. The
+        generator goes on when there is room for more."""
         cdef PrSession *s = &self.session.s
         cdef uint32_t stream = t.first_return
         cdef uint32_t done = (<PrStream *> s.objects[stream].bytes).produced
@@ -322,9 +324,16 @@ cdef class Worker:
         for value in result:
             if done:
                 done -= 1
-                continue
-            ref = encode_object(self.session, value, 0, False)
-            if pr_stream_put(s, stream, ref.handle):
+                if done:
+                    continue
+            else:
+                ref = encode_object(self.session, value, 0, False)
+                value = None
+                if pr_stream_put(s, stream, ref.handle):
+                    result.close()
+                    break
+                ref = None
+            if t.backlog and not wait_for_room(self.session, self.task):
                 result.close()
                 break
         return 0

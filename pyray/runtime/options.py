@@ -22,6 +22,9 @@ __all__ = ["TASK_OPTIONS", "task_options", "validate_method_options", "with_defa
 #: The finest step in which a resource is counted.
 RESOURCE_STEP = 0.0001
 
+#: The most references of a generator that may wait to be taken.
+_MOST_BACKLOG = 65535
+
 #: The longest name of a resource that the core keeps.
 NAME_BYTES = 31
 
@@ -170,10 +173,14 @@ def _not_for_tasks(name: str, value: Any) -> str | None:
     return None if value is None else f"Setting '{name}' is not implemented for tasks."
 
 
-def _not_zero(name: str, value: Any) -> str | None:
-    if value != 0:
-        return None
-    return f"{name}=0 would stop the generator at once: pass a number above 0, or -1 for no limit."
+def _backlog_problem(name: str, value: Any) -> str | None:
+    if value == 0:
+        return (
+            f"{name}=0 would stop the generator at once: pass a number above 0, or -1 for no limit."
+        )
+    if value is not None and value > _MOST_BACKLOG:
+        return f"{name}={value} is too large: pass at most {_MOST_BACKLOG}, or -1 for no limit."
+    return None
 
 
 def _positive(name: str, value: Any) -> str | None:
@@ -238,7 +245,7 @@ TASK_OPTIONS: dict[str, Option] = {
     "enable_task_events": Option((bool,), "bool", default=True),
     "_labels": Option((dict, _NONE), "dict or None", _labels_problem),
     "_metadata": Option((dict, _NONE), "dict or None"),
-    "_generator_backpressure_num_objects": Option((int, _NONE), "int or None", _not_zero),
+    "_generator_backpressure_num_objects": Option((int, _NONE), "int or None", _backlog_problem),
     "_num_objects_per_yield": Option((int, _NONE), "int or None", _positive, 1),
 }
 

@@ -106,6 +106,7 @@ class Plan:
             max_retries=options["max_retries"],
             retry_exceptions=bool(retry),
             max_calls=options["max_calls"] or 0,
+            backlog=max(options["_generator_backpressure_num_objects"] or 0, 0),
         )
 
 

@@ -63,6 +63,7 @@ cdef extern from "session.h" nogil:
         uint32_t attempt
         uint32_t flags
         uint16_t arguments_size
+        uint16_t backlog
         uint8_t *inline_arguments
     ctypedef struct PrNeed:
         uint32_t kind
@@ -198,6 +199,7 @@ cdef extern from "object.h" nogil:
     int pr_stream_put(PrSession *s, uint32_t stream, PrHandle item)
     PrHandle pr_stream_take(PrSession *s, uint32_t stream)
     uint32_t pr_stream_length(const PrSession *s, uint32_t stream)
+    int pr_stream_room(PrSession *s, uint32_t task, int64_t deadline, int how)
     int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int how)
     void pr_stream_close(PrSession *s, uint32_t stream)
 
@@ -214,6 +216,7 @@ cdef extern from "task.h" nogil:
         PrHandle arguments
         const void *inline_arguments
         uint32_t arguments_size
+        uint32_t backlog
         PrHandle parent
     int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns)
     int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline)

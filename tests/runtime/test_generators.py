@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 from gates import Gate
@@ -144,6 +147,106 @@ def test_generators_in_tasks():
 def test_a_generator_cannot_be_sent():
     with pytest.raises(TypeError, match="generator"):
         count.remote(count.remote(1))
+
+
+class TestBackPressure:
+    """`_generator_backpressure_num_objects`: how many references may wait to be taken."""
+
+    @pytest.mark.parametrize("limit", [1, 3])
+    def test_there_are_never_more(self, tmp_path, limit):
+        made = tmp_path / "made"
+        made.touch()
+
+        @ray.remote(_generator_backpressure_num_objects=limit)
+        def yields():
+            for i in range(300):
+                with made.open("ab") as file:
+                    file.write(b".")
+                yield i
+
+        generator = yields.remote()
+        for taken in range(300):
+            assert made.stat().st_size <= taken + limit
+            assert ray.get(next(generator)) == taken
+        assert list(generator) == []
+
+    @pytest.mark.parametrize("limit", [-1, None])
+    def test_no_limit(self, limit):
+        generator = count.options(_generator_backpressure_num_objects=limit).remote(100)
+        ray.get(generator.completed())
+        assert ray.get(list(generator)) == list(range(100))
+
+    def test_who_waits_uses_no_cpu(self):
+        limited = count.options(_generator_backpressure_num_objects=1)
+        generators = [limited.remote(3) for _ in range(4)]
+
+        @ray.remote(num_cpus=2)
+        def both():
+            return "ran"
+
+        assert ray.get([next(generator) for generator in generators]) == [0] * 4
+        assert ray.get(both.remote()) == "ran"
+        assert [ray.get(list(generator)) for generator in generators] == [[1, 2]] * 4
+
+    @pytest.mark.parametrize("how", ["close", "drop", "cancel"])
+    def test_the_wait_ends(self, tmp_path, how):
+        gate = Gate(tmp_path)
+
+        @ray.remote(_generator_backpressure_num_objects=1)
+        def endless():
+            try:
+                while True:
+                    yield 1
+            finally:
+                gate.say()
+
+        generator = endless.remote()
+        assert ray.wait([generator]) == ([generator], [])
+        if how == "close":
+            generator.close()
+        elif how == "drop":
+            del generator
+        else:
+            ray.cancel(generator)
+            ray.wait([generator.completed()])
+            with pytest.raises(ray.exceptions.TaskCancelledError):
+                ray.get(list(generator))
+        gate.until_begun()
+
+    def test_consumer_that_dies(self, tmp_path):
+        gate = Gate(tmp_path)
+
+        @ray.remote(_generator_backpressure_num_objects=1)
+        def endless():
+            try:
+                while True:
+                    yield 1
+            finally:
+                gate.say()
+
+        @ray.remote(max_retries=0)
+        def consumer():
+            generator = endless.remote()
+            next(generator)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        ref = consumer.remote()
+        gate.until_begun()
+        with pytest.raises(ray.exceptions.WorkerCrashedError):
+            ray.get(ref)
+
+    def test_producer_that_dies(self, tmp_path):
+        died = tmp_path / "died"
+
+        @ray.remote(_generator_backpressure_num_objects=2, max_retries=1)
+        def yields():
+            for i in range(20):
+                if i == 10 and not died.exists():
+                    died.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield i
+
+        assert ray.get(list(yields.remote())) == list(range(20))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -99,6 +99,7 @@ def test_accepted(name, value):
         ("fallback_strategy", [{"num_cpus": 1}], ValueError, "label_selector"),
         ("object_store_memory", 10, ValueError, "not implemented for tasks"),
         ("_generator_backpressure_num_objects", 0, ValueError, "above 0"),
+        ("_generator_backpressure_num_objects", 65536, ValueError, "at most 65535"),
         ("_num_objects_per_yield", 0, ValueError, "positive"),
         ("enable_task_events", None, TypeError, "'enable_task_events' must be bool"),
     ],
