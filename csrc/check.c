@@ -255,6 +255,7 @@ static int check_pending(Check *c, uint32_t task) {
         PASS(note_block(c, t->dependencies, t->n_dependencies * sizeof(PrDependency)));
     for (uint32_t k = 0; k < t->n_dependencies; k++) PASS(count_handle(c, d[k].object));
     if (t->arguments) PASS(count_handle(c, t->arguments));
+    if (t->label) PASS(count_slot(c, t->label));
     return check_returns(c, task);
 }
 

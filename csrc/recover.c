@@ -231,6 +231,7 @@ static void count_tasks(Rebuild *r) {
         const PrDependency *d = pr_dependencies(s, t);
         for (uint32_t k = 0; k < t->n_dependencies; k++) count(r, d[k].object);
         if (t->arguments) count(r, t->arguments);
+        if (t->label) count(r, t->label);
         uint32_t slot = t->first_return;
         for (uint32_t k = 0; k < t->n_returns; k++) {
             count(r, slot);

@@ -133,7 +133,7 @@ typedef struct {
     _Atomic uint32_t missing; /* dependencies that are not sealed */
     uint32_t n_dependencies;
     uint64_t dependencies; /* place of PrDependency[]; 0: inline */
-    uint32_t function;     /* slot of the object that holds it */
+    uint32_t function;     /* slot of the object that holds it, which the label keeps */
     uint16_t shape;
     _Atomic uint16_t n_returns;
     _Atomic uint32_t first_return; /* object slot; the others follow by `next` */
@@ -144,7 +144,7 @@ typedef struct {
     int32_t retries_left;          /* < 0: no limit */
     uint32_t attempt;
     uint32_t flags;
-    uint32_t label; /* slot of the object that says its name and limits */
+    uint32_t label; /* slot of the object that says its name and limits; 0: none */
     uint16_t arguments_size;
     uint16_t backlog; /* streaming: it waits while so many items are not taken; 0: it never does */
     PrDependency inline_dependencies[PR_INLINE_DEPENDENCIES];

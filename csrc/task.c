@@ -199,6 +199,7 @@ static void fill(PrSession *s, PrTask *t, const PrCall *call) {
         atomic_fetch_add(&o->refs, 1);
     }
     if (call->arguments) atomic_fetch_add(&s->objects[pr_slot(call->arguments)].refs, 1);
+    if (call->label) atomic_fetch_add(&s->objects[call->label].refs, 1);
     atomic_store_explicit(&t->worker, 0, memory_order_relaxed);
     atomic_store_explicit(&t->next, 0, memory_order_relaxed);
     t->sequence = atomic_fetch_add_explicit(&s->control->sequence, 1, memory_order_relaxed);
@@ -273,6 +274,7 @@ void pr_bury_task(PrSession *s, uint32_t task) {
     pr_set_task_state(t, PR_TASK_DYING);
     for (uint32_t k = 0; k < t->n_dependencies; k++) pr_unref(s, pr_slot(d[k].object));
     if (t->arguments) pr_unref(s, pr_slot(t->arguments));
+    if (t->label) pr_unref(s, t->label);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t next = atomic_load_explicit(&s->objects[slot].next, memory_order_relaxed);
         pr_unref(s, slot);

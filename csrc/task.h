@@ -3,8 +3,9 @@
  *     FREE -> CACHED -> WAITING -> READY -> RUNNING -> DYING -> CACHED -> FREE
  *                                        -> CANCELLED -> CACHED
  *
- * A task holds its dependencies, its arguments' object and its returns. RUNNING goes back to READY
- * when it is tried again.
+ * A task holds its dependencies, its arguments' object, its label and its returns. The label is an
+ * object that refers to the function, so that both stay while tasks need them, and no longer.
+ * RUNNING goes back to READY when it is tried again.
  */
 #ifndef PYRAY_TASK_H
 #define PYRAY_TASK_H
@@ -13,7 +14,7 @@
 
 typedef struct {
     uint32_t function; /* object slots */
-    uint32_t label;
+    uint32_t label;    /* that this process holds, or 0 */
     uint32_t shape;
     uint32_t n_returns; /* objects */
     uint32_t flags;

@@ -229,6 +229,7 @@ static inline void submit_one(Program *p) {
                    .dependencies = dependencies,
                    .n_dependencies = some_held(p, dependencies, 6),
                    .arguments = pick(p, 4) ? 0 : argument,
+                   .label = pick(p, 2) ? 0 : pr_slot(any_held(p)),
                    .inline_arguments = &number,
                    .arguments_size = sizeof number,
                    .parent = running_handle(p)};

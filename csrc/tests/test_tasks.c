@@ -175,6 +175,40 @@ static void test_arguments(void) {
     end_session(&s);
 }
 
+/* A label, and the function it refers to, stay as long as a task that has them, and no longer. */
+static void test_label(void) {
+    PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
+    PrHandle function = put(&s, 3000, 4, NULL, 0), label = put(&s, 100, 5, &function, 1), result;
+    PrCall call = {.function = pr_slot(function),
+                   .label = pr_slot(label),
+                   .shape = cpu_shape(&s, 1),
+                   .n_returns = 1,
+                   .retries = 2};
+    for (int i = 0; i < 2; i++) {
+        EQUAL(pr_submit(&s, &call, &result), 0);
+        release(&s, result);
+    }
+    release(&s, function);
+    release(&s, label);
+    for (int i = 0; i < 2; i++) {
+        uint32_t task = next(&w);
+        EQUAL(pr_retry(&w, task), 1);
+        task = next(&w);
+        EQUAL(w.tasks[task].label, pr_slot(label));
+        CHECK(has_value(&w, function, 4));
+        SOUND(&s);
+        pr_recover(&s, 0, 0, ""); /* counts all anew */
+        SOUND(&s);
+        EQUAL(live_objects(&s), 4 - (uint32_t)i);
+        seal_returns(&w, task, 1);
+        pr_finish(&w, task);
+    }
+    SOUND(&s);
+    EQUAL(live_objects(&s), 0);
+    leave_session(&w);
+    end_session(&s);
+}
+
 /* Tables that are full: what was begun is undone. */
 static void test_full(void) {
     enum { OBJECTS = 300, TASKS = 200 };
@@ -350,6 +384,7 @@ int main(void) {
     RUN(test_order);
     RUN(test_returns);
     RUN(test_arguments);
+    RUN(test_label);
     RUN(test_full);
     RUN(test_wake_ups);
     RUN(test_submitters);

@@ -7,6 +7,7 @@ from pyray.runtime._object import (
     get_checked,
     get_session,
     news,
+    publish,
     put,
     ready,
     session_number,
@@ -16,7 +17,14 @@ from pyray.runtime._object import (
     wait_for_news,
 )
 from pyray.runtime._task import Call, ObjectRefGenerator, Submitter, cancel
-from pyray.runtime._worker import cancel_requested, current_task, run_worker, task_errors
+from pyray.runtime._worker import (
+    cancel_requested,
+    current_function,
+    current_task,
+    own_function,
+    run_worker,
+    task_errors,
+)
 from pyray.store._session import Session
 
 __all__ = [
@@ -28,11 +36,14 @@ __all__ = [
     "cancel",
     "cancel_requested",
     "check_unique",
+    "current_function",
     "current_task",
     "get",
     "get_checked",
     "get_session",
     "news",
+    "own_function",
+    "publish",
     "put",
     "ready",
     "run_worker",

@@ -12,6 +12,8 @@ cdef Session session_now()
 cdef Session open_session()
 cdef uint32_t serial_now() noexcept
 cdef ObjectRef new_ref(PrHandle handle)
+cdef ObjectRef put_label(Session session, object blob, ObjectRef target)
+cdef ObjectRef ref_to(Session session, uint32_t slot)
 cdef uint32_t slot_of(object ref) except 0
 cdef object encode_object(Session session, object value, uint32_t slot, bint failed)
 cdef object value_of(Session session, uint32_t slot, bint copy_on_write)

@@ -13,7 +13,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from pyray.serialization._decoder cimport Buffer, decode, private_copy, scalar
 from pyray.serialization._encoder cimport Encoder, acquire, release, write_message
@@ -181,6 +181,40 @@ cdef ObjectRef new_ref(PrHandle handle):
     ref.handle = handle
     ref.session = serial
     return ref
+
+
+def publish(Session session, bytes key, blob):
+    """A reference to bytes, which every process that has the same publishes as the same object.
+
+    `Session.function` reads them, `Session.sweep` forgets those that nobody refers to.
+    """
+    return new_ref(session.name(b"function" + key, blob))
+
+
+cdef ObjectRef put_label(Session session, object blob, ObjectRef target):
+    """Bytes for `Session.function` that keep the object `target`."""
+    cdef const uint8_t[::1] data = memoryview(blob).cast("B")
+    cdef Py_ssize_t n = data.shape[0]
+    # Never inline: readers take views of it.
+    cdef uint64_t size = max(n, PR_INLINE_OBJECT + 1)
+    cdef PrHandle handle
+    cdef uint8_t *out
+    session.check()
+    if pr_create(&session.s, size, 1, &handle, &out):
+        from pyray.runtime.exceptions import ObjectStoreFullError
+        raise ObjectStoreFullError(f"there is no room for another function: {session.stats()}")
+    memset(out, 0, PR_INLINE_OBJECT + 1)
+    if n:
+        memcpy(out, &data[0], n)
+    (<uint64_t *> (out + ((size + 7) & ~<uint64_t> 7)))[0] = target.handle
+    pr_seal(&session.s, handle, 0)
+    return new_ref(handle)
+
+
+cdef ObjectRef ref_to(Session session, uint32_t slot):
+    """One more reference to an object that something else holds."""
+    pr_hold(&session.s, slot)
+    return new_ref(pr_handle(session.s.objects[slot].state, slot))
 
 
 def revive(uint64_t handle):

@@ -9,8 +9,7 @@ cdef class Call:
     cdef uint32_t serial  # of the session
     cdef readonly str name
     cdef readonly int num_returns
-
-    cdef uint32_t make_label(self, session, str name, int max_calls) except 0
+    cdef ObjectRef label
 
 
 cdef class Submitter:

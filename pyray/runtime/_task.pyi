@@ -14,7 +14,7 @@ class Call:
         self,
         session: Session,
         *,
-        function_id: int,
+        function: ObjectRef[Any],
         shape: int,
         name: str,
         num_returns: int,

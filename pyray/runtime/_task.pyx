@@ -21,6 +21,7 @@ from pyray.runtime._object cimport (
     give_cpu,
     new_ref,
     open_session,
+    put_label,
     serial_now,
     session_now,
     slot_of,
@@ -31,8 +32,6 @@ from pyray.store._session cimport *
 
 import os
 import signal
-
-from _blake2 import blake2b  # hashlib's, without the time that OpenSSL takes
 
 cdef enum:
     DYNAMIC = -1
@@ -52,9 +51,13 @@ cdef void set_parent(PrHandle task) noexcept:
 
 @cython.final
 cdef class Call:
-    """What a remote function, with its options, is in one session."""
+    """What a remote function, with its options, is in one session.
 
-    def __init__(self, session, *, function_id, shape, str name, int num_returns, int max_retries,
+    It holds its label, an object with name and limits, which refers to the function. So does each
+    task until it is over: when the last goes, both are freed.
+    """
+
+    def __init__(self, session, *, function, shape, str name, int num_returns, int max_retries,
                  bint retry_exceptions, int max_calls=0, int backlog=0):
         self.name = name
         self.num_returns = num_returns
@@ -62,8 +65,9 @@ cdef class Call:
         if num_returns > MOST_RETURNS:
             raise ValueError(f"num_returns is {num_returns}, but may be at most {MOST_RETURNS}")
         memset(&self.call, 0, sizeof(PrCall))
-        self.call.function = function_id
-        self.call.label = self.make_label(session, name, max_calls)
+        self.label = put_label(session, f"{max_calls} {name}".encode("utf-8", "replace"), function)
+        self.call.function = slot_of(function)
+        self.call.label = slot_of(self.label)
         self.call.shape = shape
         self.call.n_returns = 1 if num_returns < 0 else num_returns
         self.call.retries = max_retries
@@ -75,10 +79,6 @@ cdef class Call:
             self.call.backlog = backlog
         if retry_exceptions:
             self.call.flags |= PR_TASK_RETRY_EXCEPTIONS
-
-    cdef uint32_t make_label(self, session, str name, int max_calls) except 0:
-        text = f"{max_calls} {name}".encode("utf-8", "replace")
-        return session.publish(blake2b(b"label" + text, digest_size=16).digest(), text)
 
 
 @cython.final

@@ -14,6 +14,7 @@ from pyray.runtime._object cimport (
     ObjectRef,
     encode_object,
     end_task,
+    ref_to,
     set_in_task,
     value_of,
     wait_for_room,
@@ -33,6 +34,7 @@ cdef enum:
     PLACED = 16
     OBJECT_LOST = 3
     CANCELLED = 2
+    MOST_LOADED = 1000
 
 # Failures of tasks of this process, the latest last: for error_info().
 cdef object failures = deque(maxlen=256)
@@ -41,16 +43,27 @@ cdef object failures = deque(maxlen=256)
 cdef class Function:
     """A function that this worker has loaded, and what its tasks have in common."""
 
+    cdef PrHandle handle  # of the object it came from, which may be gone: its slot another's
     cdef object function, options
     cdef object error  # why it could not be loaded
+    cdef int calls     # that count, for those with max_calls
 
 
 cdef class Label:
+    cdef PrHandle handle
     cdef str name
     cdef int max_calls
 
 
 cdef Worker worker = None  # of this process
+
+
+cdef int shorten(dict loaded) except -1:
+    """Of too many, the half that was loaded first goes: functions may be made for ever."""
+    if len(loaded) >= MOST_LOADED:
+        for key in list(loaded)[:MOST_LOADED // 2]:
+            del loaded[key]
+    return 0
 
 
 def current_task():
@@ -61,9 +74,26 @@ def current_task():
     t = &worker.session.s.tasks[worker.task]
     return {
         "task_id": f"{pr_handle(t.state, worker.task):032x}",
-        "name": worker.label(t.label).name, "function_id": t.function, "attempt": t.attempt,
+        "name": worker.label(t.label).name, "attempt": t.attempt,
         "resources": worker.session.resources_of(t.shape), "gpu_ids": worker.gpu_ids(),
         "parent": f"{t.parent:032x}"}
+
+
+def current_function():
+    """The function of the task that this worker runs; None if it could not be loaded."""
+    return worker.function(worker.session.s.tasks[worker.task].function).function
+
+
+def own_function(uint64_t handle):
+    """A reference to the function of the task that this worker runs if that is the object, or None.
+
+    Any other may be gone.
+    """
+    cdef uint32_t slot
+    if worker is None or not worker.task:
+        return None
+    slot = worker.session.s.tasks[worker.task].function
+    return ref_to(worker.session, slot) if worker.handle_of(slot) == handle else None
 
 
 def cancel_requested():
@@ -87,7 +117,7 @@ def run_worker(Session session, hooks):
     worker = Worker.__new__(Worker)
     worker.session = session
     worker.hooks = hooks
-    worker.functions, worker.labels, worker.calls = {}, {}, {}
+    worker.functions, worker.labels = {}, {}
     worker.shape = PR_NO_SHAPE
     set_in_task(True)
     try:
@@ -102,7 +132,7 @@ def run_worker(Session session, hooks):
 cdef class Worker:
     cdef Session session
     cdef object hooks
-    cdef dict functions, labels, calls
+    cdef dict functions, labels  # by slot
     cdef uint32_t task      # slot of the one that runs, 0: none
     cdef bint in_user_code
     cdef uint32_t shape     # that the process is set up for
@@ -136,10 +166,17 @@ cdef class Worker:
             self.env_error = error
         return 0
 
+    cdef PrHandle handle_of(self, uint32_t slot):
+        """Of an object that the task holds."""
+        return pr_handle(self.session.s.objects[slot].state, slot)
+
     cdef Label label(self, uint32_t number):
         cdef Label label = self.labels.get(number)
-        if label is None:
+        cdef PrHandle handle = self.handle_of(number)
+        if label is None or label.handle != handle:
+            shorten(self.labels)
             label = Label.__new__(Label)
+            label.handle = handle
             calls, name = bytes(self.session.function(number)).rstrip(b"\0").decode().split(" ", 1)
             label.name, label.max_calls = name, int(calls)
             self.labels[number] = label
@@ -194,11 +231,14 @@ cdef class Worker:
 
     cdef Function function(self, uint32_t number):
         cdef Function f = self.functions.get(number)
-        if f is None:
+        cdef PrHandle handle = self.handle_of(number)
+        if f is None or f.handle != handle:
+            shorten(self.functions)
             f = Function.__new__(Function)
+            f.handle = handle
             try:
                 f.function, f.options = self.hooks.load(
-                    self.session, number, self.session.function(number))
+                    self.session, handle, self.session.function(number))
             except Exception as error:
                 f.error = error
             self.functions[number] = f
@@ -224,14 +264,18 @@ cdef class Worker:
                     result = None
             finally:
                 self.in_user_code = False
+            if self.session.dead:
+                self.hooks.end_fork(label.name, None)
             self.seal(t, result, label.name)
         except BaseException as error:
+            if self.session.dead:
+                self.hooks.end_fork(label.name, error)
             self.fail(task, t, f, label, error)
         else:
             pr_finish(&self.session.s, task)
         if label.max_calls:
-            self.calls[t.function] = self.calls.get(t.function, 0) + 1
-            if self.calls[t.function] >= label.max_calls:
+            f.calls += 1
+            if f.calls >= label.max_calls:
                 self.leaving = True
         return 0
 
@@ -322,6 +366,8 @@ cdef class Worker:
                 "a task with num_returns='streaming' must be a generator: it returned "
                 f"{type(result).__name__}")
         for value in result:
+            if self.session.dead:
+                return 0  # a fork of this process: see call()
             if done:
                 done -= 1
                 if done:

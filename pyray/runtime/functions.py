@@ -1,7 +1,7 @@
-"""Functions on their way to workers: encoded once, published under their hash, loaded once.
+"""Functions on their way to workers: encoded once, published as an object, loaded once.
 
 What cannot be encoded is reported with the path to it, what is large with its variables. May
-import `pyray.serialization`, `connection`, `warn`.
+import `pyray.serialization`, the core, `connection`, `warn`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from _blake2 import blake2b  # hashlib's, without OpenSSL's 7 ms
 
-from . import connection
+from . import _core, connection
 from .warn import once, warn
 
 TYPE_CHECKING = False  # typing's, without the import
@@ -23,9 +23,8 @@ __all__ = [
     "argument_error",
     "encode",
     "forget",
-    "function_id",
     "load",
-    "name_of",
+    "published",
     "put_error",
     "result_error",
     "retries",
@@ -34,36 +33,48 @@ __all__ = [
 #: A function above this many bytes is worth a warning, one above the second is refused.
 WARN_BYTES = 1_000_000
 ERROR_BYTES = 100_000_000
+#: So many published functions, or bytes of them, are worth a look for those that are gone.
+SWEEP_COUNT, SWEEP_BYTES = 100, 1_000_000
 
 
 # -- publishing ------------------------------------------------------------------------------
 
 
 class _Published:
-    """The ids of functions in one session, by function and by what its worker does with it.
+    """References to the functions of one session, by function and by what its worker does with it.
 
-    A worker notes what it has loaded, so that a function that submits itself is not published
-    again.
+    A worker notes the handle of what it has loaded, so that a function that submits itself is not
+    published again. Those that are gone are forgotten now and then: before, the same function that
+    is defined once more, in a loop or in another process, is the same object.
     """
 
     def __init__(self, session: Any) -> None:
         from weakref import WeakKeyDictionary
 
         self.session = session
-        self.ids: Any = WeakKeyDictionary()
-        self.names: dict[int, str] = {}
+        self.refs: Any = WeakKeyDictionary()
+        self.count = self.size = 0  # of what was published since the last sweep
 
-    def find(self, function: Any, key: Any) -> int | None:
+    def find(self, function: Any, key: Any) -> Any:
         try:
-            return self.ids[function].get(key)
+            found = self.refs[function].get(key)
         except (KeyError, TypeError):
             return None
+        return _core.own_function(found) if isinstance(found, int) else found
 
-    def note(self, function: Any, key: Any, number: int) -> None:
+    def note(self, function: Any, key: Any, found: Any) -> None:
         try:
-            self.ids.setdefault(function, {})[key] = number
+            self.refs.setdefault(function, {})[key] = found
         except TypeError:
             pass  # no weak references to it: it is published again
+
+    def publish(self, blob: bytes) -> Any:
+        if self.count >= SWEEP_COUNT or self.size >= SWEEP_BYTES:
+            self.session.sweep()
+            self.count = self.size = 0
+        self.count += 1
+        self.size += len(blob)
+        return _core.publish(self.session, blake2b(blob, digest_size=16).digest(), blob)
 
 
 _published: _Published | None = None
@@ -76,10 +87,10 @@ def _published_in(session: Any) -> _Published:
     return _published
 
 
-def function_id(
+def published(
     session: Any, function: Callable[..., Any], options: dict[str, Any], collect: int = 0
-) -> int:
-    """The id under which workers of `session` find the function; it is published if need be.
+) -> Any:
+    """A reference to the function as workers of `session` find it; it is published if need be.
 
     `options` are those that its worker needs; with `collect` the function is a generator whose
     first values are the results.
@@ -88,21 +99,21 @@ def function_id(
         TypeError: the function cannot be encoded.
         ValueError: it is far too large.
     """
-    published = _published_in(session)
+    known = _published_in(session)
     key = (tuple(options.items()), collect)
-    number = published.find(function, key)
-    if number is None:
+    ref = known.find(function, key)
+    if ref is None:
         blob = encode(Collected(function, collect) if collect else function, options)
         path = connection.later_path()
         if path:
             blob = encode(Elsewhere(path, blob), options)
-        number = session.publish(blake2b(blob, digest_size=16).digest(), blob)
-        published.note(function, key, number)
-    return number
+        ref = known.publish(blob)
+    known.note(function, key, ref)
+    return ref
 
 
-def load(session: Any, number: int, blob: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function that was published under that id, and the options that matter to who runs it."""
+def load(session: Any, handle: int, blob: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function that was published as that object, and the options that its worker needs."""
     from ..serialization import deserialize
 
     function, options = deserialize(blob)
@@ -111,15 +122,8 @@ def load(session: Any, number: int, blob: Any) -> tuple[Callable[..., Any], dict
         function, options = deserialize(function.blob)
     collect = function.count if isinstance(function, Collected) else 0
     key = (tuple(options.items()), collect)
-    published = _published_in(session)
-    published.note(inner_function(function), key, number)
-    published.names[number] = full_name(function)
+    _published_in(session).note(inner_function(function), key, handle)
     return function, options
-
-
-def name_of(session: Any, number: int) -> str | None:
-    """Module and name of a function that this process has loaded."""
-    return _published_in(session).names.get(number)
 
 
 def retries(error: BaseException, options: dict[str, Any]) -> bool:

@@ -99,7 +99,7 @@ class Plan:
 
         return Call(
             session,
-            function_id=functions.function_id(session, function, worker_options, collect),
+            function=functions.published(session, function, worker_options, collect),
             shape=session.shape(_demand(options), _environment(session, options)),
             name=name,
             num_returns=count,

@@ -121,7 +121,7 @@ class RuntimeContext:
             return None
         if "function_name" in task:
             return str(task["function_name"])
-        return functions.name_of(connection.required(), task["function_id"])
+        return functions.full_name(_core.current_function())
 
     def get_assigned_resources(self) -> dict[str, float]:
         """What is reserved for the task that runs here.

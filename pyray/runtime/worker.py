@@ -149,11 +149,11 @@ class Hooks:
         self._environment = resources.TaskEnvironment()
         set_threads()
 
-    def load(self, session: Any, function_id: int, blob: Any) -> tuple[Any, Any]:
+    def load(self, session: Any, handle: int, blob: Any) -> tuple[Any, Any]:
         """The function of a blob, and its options."""
         from . import functions
 
-        return functions.load(session, function_id, blob)
+        return functions.load(session, handle, blob)
 
     def failure(self, error: BaseException, name: str) -> object:
         """What is stored as the result of a task that raised."""
@@ -177,6 +177,28 @@ class Hooks:
     def after(self, task: dict[str, Any]) -> None:
         """Once that task is done."""
         self._environment.after(task)
+
+    def end_fork(self, name: str, error: BaseException | None) -> NoReturn:
+        """A process that the task has forked comes back from the task's function: it ends here.
+
+        The task, its worker and its results are the parent's.
+        """
+        status = 1
+        try:
+            if isinstance(error, SystemExit):
+                status = error.code if isinstance(error.code, int) else int(bool(error.code))
+            else:
+                print(
+                    f"Process {os.getpid()}, forked by the task {name}, has come back from the"
+                    " task's function, and is ended: only the worker itself can give the task's"
+                    " result. End such a process with os._exit().",
+                    file=sys.stderr,
+                )
+                if error is not None:
+                    sys.excepthook(type(error), error, error.__traceback__)
+            standard_streams.flush()
+        finally:
+            os._exit(status)
 
     def setup_env(self, text: bytes) -> None:
         """Ahead of the first task of a worker with a runtime environment of its own."""

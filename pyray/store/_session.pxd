@@ -17,6 +17,7 @@ cdef extern from "session.h" nogil:
         PR_MEMORY
         PR_RESOURCES
         PR_SHAPE_RESOURCES
+        PR_SHAPES
         PR_INLINE_OBJECT
         PR_INLINE_ARGUMENTS
         PR_OBJECT_FREE
@@ -266,12 +267,13 @@ cdef class Session:
     cdef readonly bint closed  # no more calls; views of objects may still hold the mapping
     cdef public bint dead      # the node process is gone
     cdef Py_ssize_t pins       # views of objects, and calls that run without the GIL
+    cdef int pid               # of the process whose place it is
     cdef int64_t spin
 
     cdef int check(self) except -1
     cdef dict amounts(self, bint available)
     cdef dict shape_resources(self, uint32_t index)
-    cdef object name(self, bytes key, blob)
+    cdef PrHandle name(self, bytes key, blob) except 0
     cdef bint is_idle(self, uint32_t i)
     cdef uint64_t count_objects(self)
 

@@ -23,7 +23,7 @@ cdef int raise_status(int status, str what) except -1:
     if status == PR_SYSTEM:
         raise OSError(f"{what}: the operating system refused: {os.strerror(errno)}")
     if status == PR_LIMIT:
-        raise RuntimeError(f"{what}: a table of the session is full")
+        raise RuntimeError(f"{what}: the session has as many as it may have")
     if status == PR_STALE:
         raise RuntimeError(f"{what}: it is not a session of this version of pyray")
     if status == PR_FULL:
@@ -31,8 +31,17 @@ cdef int raise_status(int status, str what) except -1:
     raise RuntimeError(f"{what}: status {status}")
 
 
+cdef object too_many_resources(str name):
+    return RuntimeError(
+        f"cannot add the resource {name!r}: a session has at most {PR_RESOURCES} kinds of "
+        "resources. Use fewer names, in init() and in the options of tasks")
+
+
 cdef extern from "errno.h":
     int errno
+
+cdef extern from "unistd.h":
+    int getpid()
 
 cdef extern from "sys/mman.h":
     enum:
@@ -61,6 +70,7 @@ cdef class Session:
         memset(&self.s, 0, sizeof(PrSession))
         self.s.control_fd = self.s.arena_fd = self.s.wake_fd = -1
         self.closed = True
+        self.pid = getpid()
 
     def __init__(self):
         raise TypeError("use Session.create() or Session.attach()")
@@ -107,7 +117,8 @@ cdef class Session:
         return 0
 
     def __dealloc__(self):
-        if not self.closed:
+        # In a forked child the place is the parent's: only the memory goes.
+        if not self.closed and not self.dead and self.pid == getpid():
             pr_session_detach(&self.s, 0)
         pr_session_unmap(&self.s)
 
@@ -155,7 +166,7 @@ cdef class Session:
         """There are so many units of a resource."""
         cdef int kind = pr_resource(&self.s, name.encode(), round(amount * PR_UNIT))
         if kind < 0:
-            raise_status(kind, f"cannot define the resource {name!r}")
+            raise too_many_resources(name)
 
     def shape(self, resources, uint32_t env=0):
         """The number of the shape of tasks that want these resources in that environment."""
@@ -168,17 +179,23 @@ cdef class Session:
             if amount:
                 kind = pr_resource(&self.s, name.encode(), -1)
                 if kind < 0:
-                    raise_status(kind, f"cannot use the resource {name!r}")
+                    raise too_many_resources(name)
                 wanted.append((kind, round(amount * PR_UNIT)))
         if len(wanted) > PR_SHAPE_RESOURCES:
-            raise ValueError(f"a task may want at most {PR_SHAPE_RESOURCES} kinds of resources")
+            raise ValueError(
+                f"a task may want at most {PR_SHAPE_RESOURCES} kinds of resources, this one wants "
+                f"{len(wanted)}: {', '.join(resources)}. Make one resource of some of them")
         for number, amount in sorted(wanted):
             needs[n].kind = number
             needs[n].amount = amount
             n += 1
         cdef int shape = pr_shape(&self.s, needs, n, env)
         if shape < 0:
-            raise_status(shape, "too many different sets of resources")
+            raise RuntimeError(
+                f"the tasks of this session want {PR_SHAPES} different sets of resources in their "
+                "runtime environments, which is the limit, and this task wants another: use fewer "
+                "different amounts (round them), and fewer runtime environments, or start another "
+                "session")
         return shape
 
     cdef dict amounts(self, bint available):
@@ -218,14 +235,14 @@ cdef class Session:
 
     def publish(self, bytes key, blob):
         """Stores bytes under a key of 16 bytes, for ever; its number is the same everywhere."""
-        return self.name(b"function" + key, blob)
+        return pr_slot(self.name(b"function" + key, blob))
 
     def publish_env(self, bytes text):
         """Stores the text of an environment; number 0 is the default one."""
         from _blake2 import blake2b
         if text in (b"", b"{}"):
             return 0
-        return self.name(b"environs" + blake2b(text, digest_size=16).digest(), text)
+        return pr_slot(self.name(b"environs" + blake2b(text, digest_size=16).digest(), text))
 
     def find(self, bytes key):
         """What was published under a key of 16 bytes, read-only; None if nothing was."""
@@ -241,7 +258,23 @@ cdef class Session:
         drop(self, pr_slot(found))
         return view
 
-    cdef object name(self, bytes key, blob):
+    def sweep(self):
+        """Forgets what was published and nothing refers to any more."""
+        cdef size_t room = self.s.control.names.used, n, i
+        cdef PrName *found
+        self.check()
+        found = <PrName *> PyMem_RawMalloc((room + 1) * sizeof(PrName))
+        if found == NULL:
+            raise MemoryError
+        # One that is found by another process meanwhile is held by that, and only nameless.
+        n = pr_name_list(&self.s, <const char *> b"function", 8, found, room)
+        for i in range(min(n, room)):
+            if self.s.objects[pr_slot(found[i].handle)].refs == 1:
+                pr_name_remove(&self.s, found[i].key, found[i].handle)
+        PyMem_RawFree(found)
+
+    cdef PrHandle name(self, bytes key, blob) except 0:
+        """The object of that name, held once more by this process; made of `blob` if need be."""
         cdef const unsigned char[::1] data = memoryview(blob).cast("B")
         cdef PrHandle handle, found
         cdef uint8_t *out
@@ -252,7 +285,7 @@ cdef class Session:
             raise ValueError(f"a key has 16 bytes, not {len(key) - 8}")
         found = pr_name_find(&self.s, <const uint8_t *> <const char *> key)
         if found:
-            return pr_slot(found)
+            return found
         # Never inline: readers take views of it.
         status = pr_create(&self.s, n if n > PR_INLINE_OBJECT else PR_INLINE_OBJECT + 1, 0,
                            &handle, &out)
@@ -267,7 +300,7 @@ cdef class Session:
             drop(self, pr_slot(handle))
         if status:
             raise_status(status, "cannot publish")
-        return pr_slot(found)
+        return found
 
     def function(self, uint32_t number):
         """The published bytes, as a read-only buffer (with zero bytes behind, if they are few)."""

@@ -12,15 +12,25 @@ from pyray.runtime import functions
 
 
 class Session:
-    """Counts what is published, as the core would: the same key has the same number."""
+    """What was published in it: the same key has the same number."""
 
     def __init__(self):
         self.blobs = {}
 
-    def publish(self, key, blob):
+
+@pytest.fixture(autouse=True)
+def publish(monkeypatch):
+    """In place of the core's: a reference is a text with the number of the blob."""
+
+    def publish(session, key, blob):
         assert len(key) == 16
-        self.blobs.setdefault(key, bytes(blob))
-        return 1 + list(self.blobs).index(key)
+        session.blobs.setdefault(key, bytes(blob))
+        return f"reference {1 + list(session.blobs).index(key)}"
+
+    monkeypatch.setattr(functions._core, "publish", publish)
+    functions.forget()
+    yield
+    functions.forget()
 
 
 def made(source, **variables):
@@ -33,9 +43,9 @@ def made(source, **variables):
 def test_published_once():
     session = Session()
     f = made("def f(x): return x + 1")
-    number = functions.function_id(session, f, {})
-    assert functions.function_id(session, f, {}) == number
-    assert functions.function_id(session, made("def f(x): return x + 1"), {}) == number
+    number = functions.published(session, f, {})
+    assert functions.published(session, f, {}) == number
+    assert functions.published(session, made("def f(x): return x + 1"), {}) == number
     (blob,) = session.blobs.values()
     function, options = functions.load(session, 1, blob)
     assert function(1) == 2 and options == {}
@@ -43,29 +53,29 @@ def test_published_once():
 
 def test_new_code_has_a_new_id():
     session = Session()
-    one = functions.function_id(session, made("def f(x): return x + 1"), {})
-    two = functions.function_id(session, made("def f(x): return x + 2"), {})
+    one = functions.published(session, made("def f(x): return x + 1"), {})
+    two = functions.published(session, made("def f(x): return x + 2"), {})
     assert one != two
 
 
 def test_each_session_has_its_own():
     f = made("def f(): return 1")
     first, second = Session(), Session()
-    functions.function_id(first, f, {})
-    functions.function_id(second, f, {})
+    functions.published(first, f, {})
+    functions.published(second, f, {})
     assert len(first.blobs) == len(second.blobs) == 1
     functions.forget()
-    functions.function_id(second, f, {})
+    functions.published(second, f, {})
 
 
 def test_options_of_the_worker_are_part_of_it():
     session = Session()
     f = made("def f(): return 1")
     numbers = {
-        functions.function_id(session, f, {}),
-        functions.function_id(session, f, {"retry_exceptions": True}),
-        functions.function_id(session, f, {"retry_exceptions": (ValueError,)}),
-        functions.function_id(session, f, {}, collect=2),
+        functions.published(session, f, {}),
+        functions.published(session, f, {"retry_exceptions": True}),
+        functions.published(session, f, {"retry_exceptions": (ValueError,)}),
+        functions.published(session, f, {}, collect=2),
     }
     assert len(numbers) == 4
 
@@ -80,7 +90,7 @@ def test_retries():
 def test_collected_generator():
     session = Session()
     f = made("def f(n):\n    yield from range(n)")
-    functions.function_id(session, f, {}, collect=2)
+    functions.published(session, f, {}, collect=2)
     function, _ = functions.load(session, 1, *session.blobs.values())
     assert function(2) == (0, 1)
     assert function(5) == (0, 1)
