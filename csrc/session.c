@@ -105,6 +105,8 @@ static int map_all(PrSession *s) {
 }
 
 void pr_session_unmap(PrSession *s) {
+    if (s->held) munmap(s->held, (uint64_t)s->control->objects.limit * sizeof(uint32_t));
+    s->held = NULL;
     if (s->write_base) munmap(s->write_base, s->control->arena_size);
     if (s->read_base) munmap((void *)(uintptr_t)s->read_base, s->control->arena_size);
     if (s->control) munmap(s->control, s->control->control_size);

@@ -538,6 +538,73 @@ class TestInterrupt:
 
 
 class TestShutdown:
+    def test_no_memory_of_the_session_is_left(self):
+        program = """
+            import gc
+            import numpy as np
+
+            def mapped():
+                gc.collect()
+                with open("/proc/self/maps") as maps:
+                    return sum("memfd:pyray" in line for line in maps)
+
+            @ray.remote
+            def array():
+                return np.ones(10000)
+
+            @ray.remote
+            def wrong():
+                raise ValueError
+
+            @ray.remote(num_returns="streaming")
+            def stream():
+                yield np.ones(10000)
+
+            def no_view():
+                ray.get(array.remote())
+                assert array.remote().future().result().sum() == 10000
+                try:
+                    ray.get(wrong.remote())
+                except ValueError as error:
+                    return error, array.remote(), stream.remote(), ray.put(1)
+
+            def views():
+                return [
+                    ray.get(array.remote()),
+                    ray.get(array.remote(), copy_on_write=True),
+                    [ray.get(ref) for ref in stream.remote()],
+                ]
+
+            for _ in range(2):
+                context = ray.init(num_cpus=1)
+                kept = no_view()
+                assert mapped()
+                ray.shutdown()
+                assert mapped() == 0
+                ray.init(num_cpus=1)
+                kept = views()
+                ray.shutdown()
+                assert mapped() and kept[0].sum() == kept[1].sum() == kept[2][0].sum() == 10000
+                del kept
+                assert mapped() == 0
+        """
+        run(program)
+
+    def test_no_memory_is_lost_by_a_session(self):
+        program = """
+            def pages():
+                with open("/proc/self/statm") as file:
+                    return int(file.read().split()[0])
+
+            sizes = []
+            for _ in range(5):
+                ray.init(num_cpus=1)
+                ray.shutdown()
+                sizes.append(pages())
+            assert sizes[-1] - sizes[0] < 1000, sizes
+        """
+        run(program)
+
     def test_threads_that_wait_raise(self):
         program = """
             ray.init(num_cpus=1)
@@ -566,55 +633,16 @@ class TestShutdown:
         run(program)
 
 
-class TestFork:
-    def test_a_fork_of_the_driver_may_not_use_its_session_but_start_one(self):
-        program = """
-            ray.init(num_cpus=1)
-
-            @ray.remote
-            def one():
-                return 1
-
-            assert ray.get(one.remote()) == 1
-            ref = ray.put(2)
-            child = os.fork()
-            if child == 0:
-                status = 1
-                try:
-                    for call in (one.remote, lambda: ray.get(ref), lambda: ray.put(3)):
-                        try:
-                            call()
-                        except ray.exceptions.RaySystemError:
-                            pass
-                        else:
-                            os._exit(2)
-                    ray.init(num_cpus=1)
-                    assert ray.get(one.remote()) == 1
-                    ray.shutdown()
-                    status = 0
-                finally:
-                    os._exit(status)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-            assert ray.get([one.remote(), ref]) == [1, 2]
-        """
-        run(program)
-
-    def test_a_fork_of_a_worker(self):
-        program = """
-            ray.init(num_cpus=1)
-
-            @ray.remote
-            def with_pool():
-                import multiprocessing
-                with multiprocessing.get_context("fork").Pool(2) as pool:
-                    return sum(pool.map(abs, range(-10, 0)))
-
-            assert ray.get([with_pool.remote() for _ in range(20)]) == [55] * 20
-        """
-        run(program)
-
-
 class TestPrivacy:
+    @staticmethod
+    def open_files(pid: int):
+        """What a process has open; some of it may be closed while we look."""
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                yield os.readlink(f"/proc/{pid}/fd/{fd}")
+            except FileNotFoundError:
+                pass
+
     def test_directories_are_private_and_nothing_listens(self, own_directory):
         with driver(
             "ray.init(num_cpus=1); tell(**processes(), pid=os.getpid()); hear()"
@@ -627,10 +655,7 @@ class TestPrivacy:
                     found = os.lstat(os.path.join(folder, name))
                     assert stat.S_ISREG(found.st_mode) and not found.st_mode & 0o077
             for pid in (told["pid"], told["node"], *told["workers"]):
-                links = [
-                    os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")
-                ]
-                assert not [link for link in links if link.startswith("socket:")]
+                assert not [link for link in self.open_files(pid) if link.startswith("socket:")]
 
     @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
     def test_another_user_can_neither_list_nor_open_anything(self, own_directory):
