@@ -15,7 +15,7 @@ CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/tests/*.[ch] pyray/*/*.h)
 .DEFAULT_GOAL := help
 # Objects of the C tests stay for the next time; make would remove them, last of all it says.
 .SECONDARY:
-.PHONY: help build demo test test-py test-c test-tsan test-js test-asan test-all bench fuzz docs lint format dist clean
+.PHONY: help build demo test test-py test-c test-tsan test-long test-faults test-js test-asan test-all bench fuzz docs lint format dist clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -35,6 +35,8 @@ test: test-c test-py ## C tests under sanitizers, then the Python tests
 
 test-c: ## each csrc/tests/test_*.c under the address and undefined-behaviour sanitizers
 test-tsan: ## the C tests that have threads, under the thread sanitizer
+test-long: ## processes that die, over and over; DEATHS=300000 KILLS=10000 SEED=1
+test-faults: ## plant faults in copies of the core: the test of the recovery has to find each
 test-py: build $(VENV)/.test test-js
 	$(PY) -m pytest -m "not slow" $(ARGS)
 
@@ -161,3 +163,14 @@ test-c: $(C_TESTS:%=build/test-c/test_%)
 test-tsan: $(TSAN_TESTS:%=build/test-tsan/test_%)
 	@for test in $(TSAN_TESTS); do \
 	    echo $$test; PYRAY_DEATHS=1000 build/test-tsan/test_$$test || exit 1; done
+
+# What it has found, and how long it takes: docs/reliability.md.
+DEATHS ?= 300000
+KILLS ?= 10000
+SEED ?= 1
+test-long: build/test-c/test_recover build/test-c/test_kill
+	nice build/test-c/test_recover $(DEATHS) $(SEED)
+	nice build/test-c/test_kill $(KILLS) $(SEED)
+
+test-faults:
+	$(PYTHON) tests/faults/planted.py $(ARGS)

@@ -141,10 +141,11 @@ static int run_session(int most) {
 int main(int argc, char **argv) {
     const char *wanted = argc > 1 ? argv[1] : getenv("PYRAY_KILLS");
     int total = wanted ? atoi(wanted) : 300, kills = 0;
+    int64_t began = pr_now();
     chance = argc > 2 ? (uint64_t)atoll(argv[2]) : 1;
     board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(board != MAP_FAILED);
     while (kills < total) kills += run_session(total - kills < 1000 ? total - kills : 1000);
-    printf("%d kills: ok\n", kills);
+    printf("%d kills, in %.1f minutes: ok\n", kills, (double)(pr_now() - began) / 60e9);
     return 0;
 }

@@ -204,13 +204,17 @@ int main(int argc, char **argv) {
     const char *wanted = argc > 1 ? argv[1] : getenv("PYRAY_DEATHS");
     uint32_t total = wanted ? (uint32_t)atoi(wanted) : 3000;
     uint64_t seed = argc > 2 ? (uint64_t)atoll(argv[2]) : 1;
+    int64_t began = pr_now();
+    setvbuf(stdout, NULL, _IOLBF, 0);
     for (; atomic_load(&deaths) < total; seed++) {
         uint32_t left = total - atomic_load(&deaths);
+        if (total > SESSIONS_DEATHS)
+            printf("%u deaths; seed %llu\n", total - left, (unsigned long long)seed);
         /* Little memory, now and then. */
         run_session(left < SESSIONS_DEATHS ? left : SESSIONS_DEATHS, seed,
                     (uint64_t)1 << (seed % 4 ? 24 : 19));
     }
-    printf("%u deaths, %u of them while recovering: ok\n", atomic_load(&deaths),
-           atomic_load(&deaths_in_recovery));
+    printf("%u deaths, %u of them while recovering, in %.1f minutes: ok\n", atomic_load(&deaths),
+           atomic_load(&deaths_in_recovery), (double)(pr_now() - began) / 60e9);
     return 0;
 }

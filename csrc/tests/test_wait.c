@@ -246,6 +246,26 @@ static void test_wait_news(void) {
     end_session(&a);
 }
 
+/* The one that was to seal it dies: who waits is told by the recovery, and by nobody else. */
+static void test_maker_dies(void) {
+    PrSession a = small_session(), b = join_session(&a, PR_CLIENT), c = join_session(&a, PR_CLIENT);
+    PrHandle h = reserve(&c);
+    pr_hold(&a, pr_slot(h));
+    Interrupted w = {.s = &a, .slot = pr_slot(h), .status = 1};
+    int64_t end = soon();
+    pthread_t thread = start_thread(wait_to_be_interrupted, &w);
+    UNTIL(atomic_load(&a.self->sleeping));
+    atomic_store(&c.self->start_time, 0); /* as if its pid were another's by now */
+    pr_recover(&b, c.index, PR_WORKER_CRASHED, "");
+    join_threads(&thread, 1);
+    EQUAL(atomic_load(&w.status), 0);
+    CHECK(pr_now() < end); /* and not because it looked once more in the end */
+    EQUAL(state_of(&a, h), PR_OBJECT_FAILED);
+    release(&a, h);
+    leave_session(&b);
+    end_session(&a);
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     RUN(test_wait_at_once);
@@ -253,6 +273,7 @@ int main(void) {
     RUN(test_wait_in_threads);
     RUN(test_interrupted);
     RUN(test_wait_news);
+    RUN(test_maker_dies);
     printf("ok\n");
     return 0;
 }

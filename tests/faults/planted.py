@@ -1,0 +1,138 @@
+"""Whether the test of the recovery finds what is wrong: `make test-faults`.
+
+Arguments are names of faults; without any, all are planted. Each is a line of the core that is
+taken out, or changed, in a copy; csrc/tests/test_recover.c, or another, has to fail with it, and
+pass without.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build" / "faults"
+CORE = "session process object names wait task schedule recover arena check".split()
+DEATHS, SEED, SECONDS = "6000", "1", 120
+
+#: What it is called, the file, what stands there, what instead, and the test if it is another.
+FAULTS = (
+    ("nothing", "recover.c", "", ""),
+    (
+        "items of streams are not counted",
+        "recover.c",
+        "n++) {\n        count(r, slot);",
+        "n++) {",
+    ),
+    (
+        "a blocked worker's CPU is counted",
+        "recover.c",
+        "if (need.kind == PR_CPU && atomic_load(&p->blocked)) continue;",
+        "",
+    ),
+    (
+        "references of the dead stay",
+        "recover.c",
+        "atomic_store_explicit(&pr_refs_of(s, i)[w], 0, memory_order_relaxed);",
+        "",
+    ),
+    ("names hold nothing", "recover.c", "if (handle) count(r, handle);", ""),
+    (
+        "the world goes on during a recovery",
+        "process.c",
+        "if (!atomic_load(&c->stopping)) return;",
+        "return;",
+    ),
+    (
+        "a block is freed after a rebuild has done so",
+        "object.c",
+        "if (pr_epoch(s) == epoch) pr_arena_free",
+        "pr_arena_free",
+    ),
+    (
+        "a task is queued after a rebuild has done so",
+        "schedule.c",
+        "if (pr_epoch(s) == epoch) append",
+        "append",
+    ),
+    ("tasks of the dead stay", "recover.c", "if (!run) break_task(r, i);", ""),
+    (
+        "room that the dead had made stays",
+        "recover.c",
+        "if (!written) o->place = o->n_refs = 0;",
+        "",
+    ),
+    ("locks of the dead stay", "recover.c", "atomic_store(&locks[i]->word, 0);", ";"),
+    (
+        "objects that the dead gave back stay",
+        "recover.c",
+        "case PR_OBJECT_DYING:\n            if (!owned)",
+        "case PR_OBJECT_DYING:\n            if (0)",
+    ),
+    ("nobody is told of a recovery", "recover.c", "    tell_all(s);\n", "", "wait"),
+    (
+        "the dead spin on",
+        "recover.c",
+        "if (spinner && !is_live(s, spinner - 1)) atomic_store(&c->spinners[k], 0);",
+        "",
+    ),
+)
+
+
+def build(folder: Path, test: str) -> Path:
+    program = folder / f"test_{test}"
+    sources = [folder / f"csrc/tests/test_{test}.c", *(folder / f"csrc/{n}.c" for n in CORE)]
+    flags = "-std=c11 -D_GNU_SOURCE -O1 -g -pthread -w -DPYRAY_DEBUG=1"
+    if test == "recover":
+        flags += " -DPYRAY_CRASH_POINTS"
+    compiler = [os.environ.get("CC", "cc"), *flags.split(), f"-I{folder / 'csrc'}"]
+    subprocess.run([*compiler, *map(str, sources), "-lm", "-o", str(program)], check=True)
+    return program
+
+
+def plant(folder: Path, file: str, there: str, instead: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "csrc", folder / "csrc")
+    path = folder / "csrc" / file
+    text = path.read_text()
+    if there not in text:
+        sys.exit(f"{file} has no such line any more: {there!r}")
+    path.write_text(text.replace(there, instead, 1))
+
+
+def passes(program: Path) -> tuple[bool, str]:
+    """Whether the test passes, and the last thing that it said."""
+    env = {**os.environ, "PYRAY_SOON": "8000"}  # what hangs does so for 8 s
+    try:
+        done = subprocess.run(
+            [str(program), DEATHS, SEED], capture_output=True, text=True, timeout=SECONDS, env=env
+        )
+    except subprocess.TimeoutExpired:
+        return False, "it hangs"
+    said = (done.stdout + done.stderr).strip().splitlines()
+    ended = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+    return done.returncode == 0, said[-1].split("/")[-1] if said else ended
+
+
+def main() -> None:
+    missed = []
+    for name, file, there, instead, *test in FAULTS:
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
+        plant(BUILD, file, there, instead)
+        program = build(BUILD, *test or ["recover"])
+        began = time.monotonic()
+        passed, said = passes(program)
+        took = time.monotonic() - began
+        print(f"{name}: {'passes' if passed else 'found'} in {took:.0f} s: {said}", flush=True)
+        if passed != (name == "nothing"):
+            missed.append(name)
+    sys.exit(f"not as it should be: {', '.join(missed)}" if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
