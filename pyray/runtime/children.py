@@ -92,16 +92,23 @@ class Children:
         coming = Counter(self.to_start)
         coming.update(c.env for c in self.living.values() if not self.ready[c.place])
         for env, count in self.session.wanted_workers():
-            for _ in range(count - coming[env]):
-                if len(self.living) + len(self.to_start) >= self.limit:
-                    self._tell_once(
-                        f"This session has {self.limit} worker processes, as many as it may have,"
-                        " and there are tasks that want one more: tasks wait until a worker is"
-                        " free, for ever if all of them wait for tasks of their own."
-                        " PYRAY_MAX_WORKERS in the environment of the driver allows more."
-                    )
-                    return
-                self.to_start.append(env)
+            missing = count - coming[env]
+            room = self.limit - len(self.living) - len(self.to_start)
+            self.to_start.extend([env] * min(missing, room))
+            if missing > room:
+                self._make_room(env, missing - room)
+
+    def _make_room(self, env: int, missing: int) -> None:
+        """There are as many as there may be: idle ones of other environments give their places."""
+        asked = self.session.surplus_workers(max(0, self.limit - missing), 0.0, env)
+        if not asked:
+            self._tell_once(
+                f"This session has {self.limit} worker processes, as many as it may have, and there"
+                " are tasks that want one more: tasks wait until a worker is free, for ever if all"
+                " of them wait for tasks of their own. PYRAY_MAX_WORKERS in the environment of the"
+                " driver allows more."
+            )
+        self.later(self.want, RETRY)  # others may be idle then
 
     def fork(self) -> worker.Start | None:
         """Start the next one, if one is to be; not None in the new process."""

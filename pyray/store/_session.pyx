@@ -338,8 +338,11 @@ cdef class Session:
     cdef bint is_idle(self, uint32_t i):
         return self.s.control.idle[i >> 6] >> (i & 63) & 1
 
-    def surplus_workers(self, int keep, double idle_seconds=1.0):
-        """Asks idle workers beyond `keep` to leave, if they were idle for so long; their pids."""
+    def surplus_workers(self, int keep, double idle_seconds=1.0, env=None):
+        """Asks idle workers beyond `keep` to leave, if they were idle for so long; their pids.
+
+        With `env`, none of that environment.
+        """
         cdef uint32_t i
         cdef PrProcess *p
         cdef int64_t before = pr_now() - <int64_t> (idle_seconds * 1e9)
@@ -351,7 +354,9 @@ cdef class Session:
             p = &self.s.processes[i]
             if len(workers) - len(asked) <= keep:
                 break
-            if self.is_idle(i) and <int64_t> p.idle_since < before:
+            if env is not None and p.env == env:
+                continue
+            if self.is_idle(i) and <int64_t> p.idle_since <= before:
                 p.leave = 1
                 pr_notify(&self.s, p)
                 asked.append(p.pid)

@@ -59,6 +59,26 @@ class TestWorkers:
             assert "PYRAY_MAX_WORKERS" in text
             running.end()
 
+    def test_at_the_limit_idle_ones_make_room_for_another_environment(self):
+        program = """
+            ray.init(num_cpus=2)
+
+            @ray.remote
+            def value():
+                return os.environ.get("VALUE"), os.getpid()
+
+            def of(name):
+                env = {"env_vars": {"VALUE": name}}
+                return [value.options(runtime_env=env).remote() for _ in range(4)]
+
+            for name in ("a", "b", "a", "c"):
+                assert {found for found, _ in ray.get(of(name))} == {name}
+            refs = of("a") + [value.remote()] + of("b")
+            assert [found for found, _ in ray.get(refs)] == ["a"] * 4 + [None] + ["b"] * 4
+            assert len(processes()["workers"]) <= 2
+        """
+        run(program, {"PYRAY_MAX_WORKERS": "2"})
+
     def test_a_system_that_allows_no_more_files(self):
         program = """
             import resource
