@@ -1,9 +1,11 @@
 """A worker's stdin, stdout and stderr.
 
 Imports output only. What is printed goes line by line to the pipes that the node reads. Before
-the first text of a task of another name goes a mark with that name (output.py). What is not
-printed through sys.stdout or sys.stderr (a C library's, a subprocess') is shown under the name
-of the last that was.
+the first text of a task of another name goes a mark with that name (output.py), and so it does
+before a task starts a process, which may print. What C code of the worker itself prints is shown
+under the name of the last task that did either; so is what a process prints that goes on after its
+task. A mark for every task, as Ray has it, would cost more than a small task does. What Python
+prints between two tasks, in a thread, has no name.
 
 A worker that is killed loses a line that it has begun and not ended, as any program does.
 """
@@ -32,11 +34,34 @@ class TaskStream(io.TextIOWrapper):
         self._noted = ""
 
     def write(self, text: str, /) -> int:
+        self._note()
+        return super().write(text)
+
+    def make_way(self) -> None:
+        """Somebody else is about to write into the pipe."""
+        self._note()
+        self.flush()
+
+    def _note(self) -> None:
         name = self._task_name()
         if name != self._noted:
             self._noted = name
             super().write(mark(name))
-        return super().write(text)
+
+
+#: Audit events of what starts a process.
+STARTS = frozenset(
+    ("os.system", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "subprocess.Popen")
+)
+
+
+def _on_event(event: str, arguments: object) -> None:
+    if event in STARTS:
+        for stream in (sys.__stdout__, sys.__stderr__):
+            try:
+                stream.make_way()  # type: ignore[union-attr]
+            except Exception:
+                pass  # closed by user code; an exception would keep the process from starting
 
 
 def mark(name: str) -> str:
@@ -59,6 +84,7 @@ def redirect(out: int, err: int, task_name: Callable[[], str]) -> None:
     for name, stream in streams.items():
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
+    sys.addaudithook(_on_event)
 
 
 def flush() -> None:
