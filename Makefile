@@ -47,17 +47,20 @@ test-js:
 	    npm ci --silent --no-audit --no-fund --prefix tests/js || echo "npm ci failed: JavaScript test is skipped"; fi
 
 # A tree of its own, as the modules would take the place of those in use. Leak tests are left out:
-# the sanitizers keep what is freed.
+# the sanitizers keep what is freed. Nodes and workers run under them, too; as a task is tried again
+# when its worker dies, what they find there goes into files, and any such file is a failure. Tests
+# that end a process by SIGSEGV want it to end so.
 ASAN = build/asan
 ASAN_LIBRARIES = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
 test-asan: $(VENV)/.test ## the Python tests on a debug build under the sanitizers
 	@mkdir -p $(ASAN) && git ls-files -z | tar -c --null -T - | tar -x -C $(ASAN)
 	cd $(ASAN) && PYRAY_DEBUG=1 PYRAY_SANITIZE=address,undefined \
 	    $(abspath $(PY)) setup.py -q build_ext --inplace -j$(JOBS)
-	cd $(ASAN) && LD_PRELOAD="$(ASAN_LIBRARIES)" PYTHONMALLOC=malloc PYTHONPATH="$$PWD" \
-	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	cd $(ASAN) && rm -f report.* && LD_PRELOAD="$(ASAN_LIBRARIES)" PYTHONMALLOC=malloc \
+	    PYTHONPATH="$$PWD" ASAN_OPTIONS="detect_leaks=0:handle_segv=0:log_path=$$PWD/report" \
+	    UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:log_path=$$PWD/report" \
 	    $(abspath $(PY)) -m pytest -m "not slow" --ignore tests/serialization/test_leaks.py \
-	    -o timeout=1800 $(ARGS)
+	    -o timeout=1800 $(ARGS); status=$$?; cat report.* 2>/dev/null && exit 1; exit $$status
 
 test-all: test-c ## build and run every test on each Python version, then check sdist and wheel
 	@for version in $(VERSIONS); do \
