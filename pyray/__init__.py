@@ -1,38 +1,10 @@
 """pyray: a pickle replacement in Arrow's memory layout, and a task runtime on top of it.
 
-The public API in one screen; everything is defined in the subpackages. The runtime is imported when
-the first name of it is asked for.
+The public API in one screen; everything is defined in the subpackages, and imported when it is
+first asked for: a session's node process starts while the rest of its driver is imported.
 """
 
 from __future__ import annotations
-
-from pyray.serialization import (
-    DeserializationCallbackError,
-    DeserializationError,
-    FailureTuple,
-    PicklingError,
-    SerializationCallbackError,
-    SerializationContext,
-    SerializedObject,
-    SerializedPyObject,
-    default_serialization_context,
-    deregister_serializer,
-    deserialize,
-    deserialize_components,
-    deserialize_from,
-    dump,
-    dumps,
-    from_arrow,
-    from_arrow_ipc,
-    inspect_serializability,
-    load,
-    loads,
-    read_serialized,
-    register_serializer,
-    serialize,
-    serialize_to,
-    view,
-)
 
 TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
@@ -58,6 +30,33 @@ if TYPE_CHECKING:
         remote,
         shutdown,
         wait,
+    )
+    from pyray.serialization import (
+        DeserializationCallbackError,
+        DeserializationError,
+        FailureTuple,
+        PicklingError,
+        SerializationCallbackError,
+        SerializationContext,
+        SerializedObject,
+        SerializedPyObject,
+        default_serialization_context,
+        deregister_serializer,
+        deserialize,
+        deserialize_components,
+        deserialize_from,
+        dump,
+        dumps,
+        from_arrow,
+        from_arrow_ipc,
+        inspect_serializability,
+        load,
+        loads,
+        read_serialized,
+        register_serializer,
+        serialize,
+        serialize_to,
+        view,
     )
 
 __version__ = "0.1.0"
@@ -111,7 +110,7 @@ __all__ = [
     "wait",
 ]
 
-_SUBPACKAGES = ("exceptions", "runtime", "util")
+_SUBPACKAGES = ("exceptions", "runtime", "serialization", "store", "util")
 
 
 def __getattr__(name: str) -> Any:
@@ -120,9 +119,10 @@ def __getattr__(name: str) -> Any:
 
         return import_module(f"{__name__}.{name}")
     if name in __all__:
-        from pyray import runtime
+        from pyray import runtime, serialization
 
-        value = globals()[name] = getattr(runtime, name)
+        package = serialization if name in serialization.__all__ else runtime
+        value = globals()[name] = getattr(package, name)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import marshal
 import os
-from collections.abc import Iterator
-from typing import Any
+
+TYPE_CHECKING = False  # typing's, without the import
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 #: What is read at once.
 CHUNK = 1 << 16

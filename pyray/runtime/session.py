@@ -1,6 +1,7 @@
 """The driver's side of a session: its directory, its node process, the thread that listens to it.
 
-Imports the core, session_files, channel and output. What api.py uses:
+Imports the core, session_files and channel, and printer when the node is on its way: all that is
+imported before delays it. What api.py uses:
 
     start(options) -> RunningSession    returns as soon as tasks can be queued
     stop()                              prints all that workers have printed, ends the session
@@ -22,13 +23,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from . import _core, session_files
 from .channel import CHUNK, Inbox, frame
-from .output import Folding, Format, Source
-from .settings import flag, number
+from .settings import number
+
+TYPE_CHECKING = False  # typing's, without the import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 #: Descriptors of the node; node.py has the same.
 _CONTROL = 3
@@ -41,15 +44,24 @@ NOTEBOOK = 0.5
 MAX_WORKERS = 1000
 
 
-class Options(NamedTuple):
-    """What a session is made of; api.py has checked it."""
+class Options:
+    """What a session is made of; start.py has checked it."""
 
-    resources: dict[str, float]
-    object_store_memory: int
-    log_to_driver: bool = True
-    temp_dir: str | None = None
-    namespace: str = ""
-    max_workers: int | None = None
+    def __init__(
+        self,
+        resources: dict[str, float],
+        object_store_memory: int,
+        log_to_driver: bool = True,
+        temp_dir: str | None = None,
+        namespace: str = "",
+        max_workers: int | None = None,
+    ) -> None:
+        self.resources = resources
+        self.object_store_memory = object_store_memory
+        self.log_to_driver = log_to_driver
+        self.temp_dir = temp_dir
+        self.namespace = namespace
+        self.max_workers = max_workers
 
 
 _lock = threading.RLock()
@@ -133,7 +145,6 @@ class RunningSession:
         self._flushes = 0
         self._flushed = 0
         self._heard = threading.Condition()
-        self._printer = Printer()
         try:
             self.core = _core.Session.create(
                 arena_bytes=options.object_store_memory, resources=options.resources
@@ -166,6 +177,9 @@ class RunningSession:
             os.write(self._to_node, frame({"hello": self._hello()}))
             self.node_pid = _spawn_node(given, os.path.join(self.logs, "node.log"))
             self._node = os.pidfd_open(self.node_pid)
+            from .printer import Printer
+
+            self._printer = Printer()
         except BaseException:
             os.close(self._to_node)
             os.close(self._from_node)
@@ -220,8 +234,7 @@ class RunningSession:
 
     def _on_message(self, message: dict[str, Any]) -> None:
         if "log" in message:
-            log = message["log"]
-            self._printer.add(log["stream"], Source(log["name"], log["pid"]), log["lines"])
+            self._printer.add(message["log"])
         if "warning" in message:
             warn(message["warning"])
         with self._heard:
@@ -322,45 +335,6 @@ class RunningSession:
         self._close()
         self.core.dead = True
         _core.set_session(None)
-
-
-class Printer:
-    """Lines of workers on the driver's streams, as those are at the moment."""
-
-    def __init__(self) -> None:
-        self._format = Format(by_process=flag("COLOR_PREFIX"))
-        self._foldings = {
-            "stdout": Folding.from_environment(),
-            "stderr": Folding.from_environment(),
-        }
-
-    def add(self, kind: str, source: Source, lines: list[str]) -> None:
-        self._show(kind, self._foldings[kind].add(source, lines, time.monotonic()))
-
-    def expire(self) -> None:
-        for kind, folding in self._foldings.items():
-            self._show(kind, folding.expire(time.monotonic()))
-
-    def flush(self) -> None:
-        for kind, folding in self._foldings.items():
-            self._show(kind, folding.flush())
-
-    def milliseconds(self) -> float | None:
-        """How long nothing has to be shown that is held back."""
-        ends = [f.deadline() for f in self._foldings.values()]
-        end = min((e for e in ends if e is not None), default=None)
-        return None if end is None else max(0.0, (end - time.monotonic()) * 1000) + 1
-
-    def _show(self, kind: str, shown: list[tuple[Source, str, int]]) -> None:
-        if not shown:
-            return
-        stream = getattr(sys, kind)
-        try:
-            coloured = not os.environ.get("NO_COLOR") and stream.isatty()
-            stream.write(self._format.text(shown, coloured))
-            stream.flush()
-        except Exception:
-            pass  # None, closed, or nobody reads it: there is no place to say so
 
 
 def _after_cells(callback: Callable[..., None]) -> Callable[[], None]:
