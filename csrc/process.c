@@ -8,7 +8,8 @@
 
 #include <sys/eventfd.h>
 
-enum { LOCK_SPINS = 200, EVENT_SPINS = 32, SPIN_FAILURES = 4, SPIN_RETRY = 16 };
+enum { LOCK_SPINS = 200, EVENT_SPINS = 32, SPIN_FAILURES = 4, SPIN_RETRY = 16, SPIN_LONG = 64 };
+enum { WITHOUT_PLACE = 3000 }; /* ns */
 enum { WAIT = 10 * 1000000, WAITS = 10 };
 
 /* After a long wait, outside: where there is no node, everybody looks for who died. So does the
@@ -99,23 +100,28 @@ static _Atomic uint32_t *take_place(PrSession *s) {
     return NULL;
 }
 
-/* Where it was of no use some times in a row it is tried now and then only: what we wait for takes
- * long, or others want the cores. */
+/* Where it was of no use it is tried for a shorter time, then now and then only: what we wait for
+ * takes long, or others want the cores. The place may be free in a moment: of two processes that
+ * wait for each other in turn, one still has it when the other comes. */
 static int spin(PrSession *s, uint32_t seen) {
     _Atomic uint32_t *place = NULL;
     int came = 0;
     uint32_t failures = atomic_load_explicit(&s->self->spin_failures, memory_order_relaxed);
     if (s->control->spin <= 0) return 0;
-    if (failures < SPIN_FAILURES || failures % SPIN_RETRY == 0) place = take_place(s);
-    if (place) {
-        int64_t until = pr_now() + s->control->spin;
+    if (failures < SPIN_FAILURES || failures % SPIN_RETRY == 0) {
+        int shift = failures < SPIN_FAILURES ? (int)failures : failures % SPIN_LONG ? 3 : 0;
+        int64_t now = pr_now(), until = now + (s->control->spin >> shift);
+        int64_t soon = now + WITHOUT_PLACE;
         do {
+            if (!place) place = take_place(s);
             for (int i = 0; i < EVENT_SPINS && !came; i++) {
                 pr_relax();
                 came = atomic_load_explicit(&s->self->event, memory_order_acquire) != seen;
             }
-        } while (!came && pr_now() < until);
-        atomic_store_explicit(place, 0, memory_order_release);
+            now = pr_now();
+        } while (!came && now < (place ? until : soon));
+        if (place) atomic_store_explicit(place, 0, memory_order_release);
+        if (!place && !came) return 0;
     }
     atomic_store_explicit(&s->self->spin_failures, came ? 0 : failures + 1, memory_order_relaxed);
     return came;

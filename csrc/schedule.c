@@ -319,9 +319,11 @@ static void expect_worker(PrControl *c, PrProcess *p) {
     if (!atomic_exchange(&p->woken, 1)) atomic_fetch_add(&c->n_woken, 1);
 }
 
-static void arrived(PrControl *c, PrProcess *p) {
-    if (atomic_load_explicit(&p->woken, memory_order_relaxed) && atomic_exchange(&p->woken, 0))
-        atomic_fetch_sub(&c->n_woken, 1);
+static int arrived(PrControl *c, PrProcess *p) {
+    if (!atomic_load_explicit(&p->woken, memory_order_relaxed) || !atomic_exchange(&p->woken, 0))
+        return 0;
+    atomic_fetch_sub(&c->n_woken, 1);
+    return 1;
 }
 
 /* The lowest idle worker of an environment is woken: the same ones stay warm. */
@@ -417,6 +419,14 @@ void pr_coming(PrSession *s) {
     pr_leave(s);
 }
 
+/* Who waits for the last result of our task may queue another one as soon as it is sealed, before
+ * we are idle: for us, not for one who would be woken in vain. */
+void pr_returning(PrSession *s) {
+    const PrControl *c = s->control;
+    if (atomic_load_explicit(&s->self->queue.count, memory_order_relaxed)) return;
+    if (atomic_load_explicit(&c->n_idle, memory_order_relaxed)) pr_coming(s);
+}
+
 void pr_block(PrSession *s) {
     pr_enter(s);
     uint32_t shape = atomic_load(&s->self->shape);
@@ -470,6 +480,7 @@ static uint32_t pop(PrSession *s) {
             if (atomic_compare_exchange_weak(&t->state, &word, running)) {
                 atomic_store_explicit(&s->self->running, pr_handle(word, task),
                                       memory_order_relaxed);
+                if (arrived(s->control, s->self)) kick_all(s);
                 return task;
             }
         }

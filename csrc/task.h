@@ -101,6 +101,8 @@ void pr_unblock(PrSession *s);
 void pr_rescue(PrSession *s);
 /* This new worker will look for tasks at once: no other need be started meanwhile. */
 void pr_coming(PrSession *s);
+/* It is about to seal the last result of its task, and then to look for the next one at once. */
+void pr_returning(PrSession *s);
 /* Gives back the resources a worker holds, and the tasks in its own queue. */
 void pr_worker_rest(PrSession *s);
 /* Whether a shape's needs are free now; 1 if it could ever be with `ever`. */

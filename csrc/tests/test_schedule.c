@@ -25,6 +25,43 @@ static void test_batch(void) {
     end_session(&s);
 }
 
+/* A task that is queued when the result of another is there, and its worker not idle yet. */
+static void test_returning(void) {
+    PrSession s = task_session(2, 0), w = join_session(&s, PR_WORKER);
+    PrSession other = join_session(&s, PR_WORKER);
+    uint32_t shape = cpu_shape(&s, 1), queued;
+    PrHandle first = submit_plain(&s, shape, 1), second, third;
+    uint32_t task = next(&w);
+    /* As if it slept. */
+    atomic_store(&s.control->idle[other.index >> 6], (uint64_t)1 << (other.index & 63));
+    atomic_store(&s.control->n_idle, 1);
+    pr_returning(&w);
+    EQUAL(atomic_load(&s.control->n_woken), 1);
+    finish(&w, task);
+    second = submit_plain(&s, shape, 2);
+    third = submit_plain(&s, shape, 3);
+    EQUAL(atomic_load(&s.control->n_idle), 1);
+    /* Of what it leaves to others they are told. */
+    task = next(&w);
+    EQUAL(number_of(&w, task), 2);
+    EQUAL(atomic_load(&s.control->n_idle), 0);
+    EQUAL(atomic_load(&other.self->woken), 1);
+    queued = next(&other);
+    EQUAL(number_of(&other, queued), 3);
+    EQUAL(atomic_load(&s.control->n_woken), 0);
+    /* Nobody else is idle: there is nobody to be left alone. */
+    pr_returning(&w);
+    EQUAL(atomic_load(&s.control->n_woken), 0);
+    finish(&w, task);
+    finish(&other, queued);
+    release(&s, first);
+    release(&s, second);
+    release(&s, third);
+    leave_session(&other);
+    leave_session(&w);
+    end_session(&s);
+}
+
 /* One that stays in a task while others take its batch. */
 static void test_stealing(void) {
     enum { N = 400 };
@@ -596,6 +633,7 @@ static void test_timeouts(void) {
 int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     RUN(test_batch);
+    RUN(test_returning);
     RUN(test_stealing);
     RUN(test_stealing_later);
     RUN(test_stealing_shapes);

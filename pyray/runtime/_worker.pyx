@@ -35,6 +35,7 @@ cdef enum:
     OBJECT_LOST = 3
     CANCELLED = 2
     MOST_LOADED = 1000
+    SMALL = 1000
 
 # Failures of tasks of this process, the latest last: for error_info().
 cdef object failures = deque(maxlen=256)
@@ -126,6 +127,14 @@ def run_worker(Session session, hooks):
         set_in_task(False)
         pr_worker_rest(&session.s)
         worker = None
+
+
+cdef bint is_small(object value):
+    """Whether a value is sealed, and can be given up, at once and without any user code."""
+    cdef type cls = type(value)
+    if cls is bytes or cls is str:
+        return len(value) < SMALL
+    return value is None or cls is bool or cls is int or cls is float
 
 
 @cython.final
@@ -333,6 +342,8 @@ cdef class Worker:
                 from pyray.runtime.generators import DynamicObjectRefGenerator
                 result = DynamicObjectRefGenerator(
                     [encode_object(self.session, value, 0, False) for value in result])
+            if is_small(result):
+                pr_returning(&self.session.s)
             return self.seal_one(slot, result, name)
         if t.n_returns == 0:
             return 0

@@ -238,6 +238,7 @@ cdef extern from "task.h" nogil:
     void pr_block(PrSession *s)
     void pr_unblock(PrSession *s)
     void pr_coming(PrSession *s)
+    void pr_returning(PrSession *s)
     void pr_rescue(PrSession *s)
     void pr_ask_again(PrSession *s, const uint32_t *slots, size_t n)
     void pr_heard(PrSession *s, uint32_t task)
