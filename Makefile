@@ -15,7 +15,7 @@ CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/tests/*.[ch] pyray/*/*.h)
 .DEFAULT_GOAL := help
 # Objects of the C tests stay for the next time; make would remove them, last of all it says.
 .SECONDARY:
-.PHONY: help build demo test test-py test-c test-tsan test-long test-faults test-js test-asan test-all bench fuzz docs lint format dist clean
+.PHONY: help build demo test test-py test-c test-tsan test-long test-faults test-js test-asan test-all bench bench-serialization bench-runtime fuzz docs lint format dist clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -76,11 +76,21 @@ test-version: build $(VENV)/.test test-js
 fuzz: build ## fuzz decoder and parser under sanitizers; ARGS="--inputs 20000000"; needs clang
 	$(PY) tests/fuzz/run.py $(ARGS)
 
-bench: build $(VENV)/.bench ## the whole benchmark; writes benchmarks/results and docs
-	@sh benchmarks/peers.sh
+bench: bench-serialization bench-runtime ## the whole benchmark; writes benchmarks/results and docs
+
+bench-serialization: build $(VENV)/.bench ## its part about the serializer
+	@PYRAY_PEERS=$(PEERS) sh benchmarks/peers.sh current
+	@PYRAY_PEERS=$(PEERS) sh benchmarks/peers.sh arrow11
 	PYRAY_PEERS=$(PEERS) $(PY) benchmarks/serialization.py --docs $(ARGS)
 	$(PY) benchmarks/plot.py benchmarks/results/serialization.json \
 		--output docs/images/serialization.png
+
+bench-runtime: build $(VENV)/.bench ## its part about tasks and objects: 40 minutes on a quiet machine
+	@PYRAY_PEERS=$(PEERS) sh benchmarks/peers.sh ray
+	@PYRAY_PEERS=$(PEERS) sh benchmarks/peers.sh runtimes
+	PYRAY_PEERS=$(PEERS) $(PY) benchmarks/runtime.py --docs --rounds 3 $(ARGS)
+	$(PY) benchmarks/plot_runtime.py benchmarks/results/runtime.json \
+		--output docs/images/runtime.png
 
 docs: build $(VENV)/.docs ## build the documentation site into build/site
 	$(PY) -m mkdocs build --quiet --strict --site-dir build/site

@@ -1,13 +1,15 @@
 """Runtimes beside each other, on the same workloads, in one run.
 
-    python benchmarks/runtime.py                       all rows, all peers: some two hours
+    python benchmarks/runtime.py                       all rows, all peers: about an hour
+    python benchmarks/runtime.py --rounds 3            the same in some 40 minutes
     python benchmarks/runtime.py --quick               fewer rounds, smaller programs
     python benchmarks/runtime.py --rows tasks-sync start --peers pyray ray
     python benchmarks/runtime.py --quick --peers pyray    while developing
 
 The workloads are those of `ray microbenchmark`, by its names, and some programs beside them.
 A row and a peer are one process in the peer's environment (benchmarks/peers.sh) that makes a
-session, warms it up and measures rounds; the figure is the median of the rounds.  The peers of
+session, warms it up and measures rounds; the figure is the median of the rounds, of which a slow
+peer has fewer (`settings_for`), or fewer calls in each, which the table says.  The peers of
 a row follow each other at once, in an order that rotates from row to row, and no session is up
 while another is measured.  What serves as a limit of the machine is measured in the row's own
 process, a round of the one and a round of the other.
@@ -31,7 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -206,6 +208,13 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     )
 
 
+def settings_for(peer: str, settings: Settings) -> Settings:
+    """Others than pyray are orders of magnitude slower in many rows: fewer of their rounds do."""
+    if PEERS[peer].environment == "project":
+        return settings
+    return replace(settings, budget=settings.budget / 3)
+
+
 def limit_of(name: str, arguments: argparse.Namespace) -> float:
     full = (ROWS.get(name) or CURVES[name]).seconds
     return arguments.limit or (max(120, full / 4) if arguments.quick else full)
@@ -239,7 +248,9 @@ def main() -> None:
             taken = {}
             for peer in peers[shift:] + peers[:shift]:
                 print(f"{name}, {peer} ...", end="", flush=True, file=sys.stderr)
-                taken[peer] = measure(peer, name, settings, limit_of(name, arguments))
+                taken[peer] = measure(
+                    peer, name, settings_for(peer, settings), limit_of(name, arguments)
+                )
                 versions = taken[peer].pop("versions", None)
                 results["versions"].setdefault(peer, versions or {})
                 if versions:

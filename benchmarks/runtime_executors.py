@@ -176,6 +176,14 @@ def await_workers(peer: Any, count: int) -> None:
             raise TimeoutError(f"{len(seen)} of {count} processes after two minutes")
 
 
+def time_of(call: Callable[[], Any]) -> float:
+    """Seconds of a call that has been made before."""
+    call()
+    start = clock()
+    call()
+    return clock() - start
+
+
 # A session
 
 
@@ -217,10 +225,11 @@ def tasks_async(peer: Any, run: Run) -> dict:
 
 @row("tasks-async-100k")
 def tasks_async_100k(peer: Any, run: Run) -> dict:
-    count = run.size(100_000, 20_000)
-    found = run.rate(
-        lambda: peer.many(small_value, count), count, warm=lambda: peer.many(small_value, 1000)
-    )
+    def thousand() -> list:
+        return peer.many(small_value, 1000)
+
+    count = run.affordable(run.size(100_000, 20_000), time_of(thousand) / 1000)
+    found = run.rate(lambda: peer.many(small_value, count), count, warm=thousand)
     return {**found, "tasks": count}
 
 
@@ -312,13 +321,15 @@ def chain(peer: Any, run: Run) -> dict:
 
 
 def pass_array(run: Run, calls: Callable[[int], list]) -> dict:
-    count = run.size(1000, 100)
-
-    def thousand(count: int = count) -> None:
+    def several(count: int) -> None:
         if calls(count) != [1_000_000] * count:
             raise AssertionError("another array")
 
-    return {**run.rate(thousand, count, warm=lambda: thousand(10)), "calls": count}
+    def ten() -> None:
+        several(10)
+
+    count = run.affordable(run.size(1000, 100), time_of(ten) / 10)
+    return {**run.rate(lambda: several(count), count, warm=ten), "calls": count}
 
 
 @row("a-by-value")

@@ -26,7 +26,7 @@ class Settings:
     rounds: int = 3
     seconds: float = 0.3  # of a round, where one call takes less
     warm: float = 0.3  # of calls before the first round
-    budget: float = 15  # after which no further round is begun
+    budget: float = 15  # after which no further round is begun; runtime.py gives peers a third
     idle: float = 2  # seconds over which an idle session is watched
     quick: bool = True
     workers: int = os.cpu_count() or 1
@@ -49,6 +49,11 @@ class Run:
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
+
+    def affordable(self, count: int, seconds: float) -> int:
+        """How many tenths of so many calls fit the budget when one takes so long; one at least."""
+        tenths = int(10 * self.settings.budget / (seconds * count))
+        return count // 10 * max(1, min(tenths, 10))
 
     # Rates and times
 

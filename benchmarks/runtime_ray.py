@@ -516,26 +516,23 @@ def by_argument(ray: Any, run: Run) -> None:
         run.point(size, found, 3 / found["value"])
 
 
-def versions(module: str, distribution: str) -> dict:
+def versions(module: str) -> dict:
     from importlib.metadata import version
 
-    return {
-        "python": sys.version.split()[0],
-        distribution: version(distribution),
-        "numpy": version("numpy"),
-    }
+    # Of a source tree, as pyray's is, nothing is recorded but what it says itself.
+    own = version(module) if module == "ray" else importlib.import_module(module).__version__
+    return {"python": sys.version.split()[0], module: own, "numpy": version("numpy")}
 
 
 def main() -> None:
     module = sys.argv[1]
-    distribution = {"pyray": "pyray-runtime"}.get(module, module)
 
     def bound(function: Callable[[Any, Run], dict | None]) -> Callable[[Run], dict | None]:
         return lambda run: function(importlib.import_module(module), run)
 
     serve(
         {name: bound(function) for name, function in ROWS.items()},
-        lambda: versions(module, distribution),
+        lambda: versions(module),
     )
 
 

@@ -79,6 +79,10 @@ def cell(results: dict, name: str, peer: str) -> str:
         text += f" ({number_text(ratio(row, ours, found['value']))}×)"
     if "of_limit" in found:
         text += f", {100 * found['of_limit']:.0f} % of the limit"
+    for calls in ("tasks", "calls"):
+        most = results["rows"][name]["peers"].get(OURS, {}).get(calls)
+        if most is not None and found.get(calls, most) < most:
+            text += f", of {found[calls]:,}"
     return text
 
 
