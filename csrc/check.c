@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actor.h"
 #include "object.h"
-#include "task.h"
 
 #define REQUIRE(x) \
     if (!(x)) return __LINE__
@@ -26,10 +26,12 @@ enum { IN_LIST = 1, IN_MAGAZINE = 2, IN_QUEUE = 4, IN_RETURNS = 8 };
 
 typedef struct {
     const PrSession *s;
-    uint32_t n_objects, n_tasks, n_processes;
+    uint32_t n_objects, n_tasks, n_actors, n_processes;
     uint32_t *refs;           /* of each object, counted */
     uint32_t *edges;          /* of each task: dependencies that it waits for, counted */
+    uint32_t *calls;          /* of each actor, counted */
     uint8_t *objects, *tasks; /* where the slot was found */
+    uint8_t *follows;         /* tasks that wait for an earlier call */
     uint64_t blocks, units;   /* of the arena, counted */
 } Check;
 
@@ -92,6 +94,9 @@ static int check_locks(const Check *c) {
         REQUIRE(atomic_load(&c->s->shapes[i].queue.lock.word) == 0);
     for (uint32_t i = 1; i < c->n_processes; i++)
         REQUIRE(atomic_load(&c->s->processes[i].queue.lock.word) == 0);
+    REQUIRE(atomic_load(&control->actors.lock.word) == 0);
+    for (uint32_t i = 1; i < c->n_actors; i++)
+        REQUIRE(atomic_load(&c->s->actors[i].queue.lock.word) == 0);
     return 0;
 }
 
@@ -202,13 +207,14 @@ static int check_free_tasks(Check *c) {
     return 0;
 }
 
-static int check_queue(Check *c, const PrQueue *q, uint32_t shape) {
+static int check_queue(Check *c, const PrQueue *q, uint32_t shape, uint32_t actor) {
     uint32_t n = 0, last = 0;
     for (uint32_t slot = q->head; slot; slot = atomic_load(&c->s->tasks[slot].next), n++) {
         REQUIRE(slot < c->n_tasks && !c->tasks[slot]);
         int state = pr_state(task_word(c, slot));
         REQUIRE(state == PR_TASK_READY || state == PR_TASK_CANCELLED);
-        REQUIRE(c->s->tasks[slot].shape == shape);
+        const PrTask *t = &c->s->tasks[slot];
+        REQUIRE(t->flags & PR_TASK_CALL ? t->actor == actor : !actor && t->shape == shape);
         c->tasks[slot] = IN_QUEUE;
         last = slot;
     }
@@ -219,11 +225,13 @@ static int check_queue(Check *c, const PrQueue *q, uint32_t shape) {
 
 static int check_queues(Check *c) {
     uint32_t n = atomic_load(&c->s->control->n_shapes);
-    for (uint32_t i = 0; i < n; i++) PASS(check_queue(c, &c->s->shapes[i].queue, i));
+    for (uint32_t i = 0; i < n; i++) PASS(check_queue(c, &c->s->shapes[i].queue, i, 0));
     for (uint32_t i = 1; i < c->n_processes; i++) {
         const PrProcess *p = &c->s->processes[i];
-        PASS(check_queue(c, &p->queue, atomic_load(&p->shape)));
+        PASS(check_queue(c, &p->queue, atomic_load(&p->shape), 0));
     }
+    for (uint32_t i = 1; i < c->n_actors; i++)
+        PASS(check_queue(c, &c->s->actors[i].queue, PR_NO_SHAPE, i));
     return 0;
 }
 
@@ -249,7 +257,8 @@ static int check_returns(Check *c, uint32_t task) {
 static int check_pending(Check *c, uint32_t task) {
     const PrTask *t = &c->s->tasks[task];
     const PrDependency *d = pr_dependencies(c->s, t);
-    REQUIRE(t->shape < atomic_load(&c->s->control->n_shapes));
+    if (t->flags & PR_TASK_CALL) c->calls[t->actor]++;
+    else REQUIRE(t->shape < atomic_load(&c->s->control->n_shapes));
     REQUIRE((t->dependencies != 0) == (t->n_dependencies > PR_INLINE_DEPENDENCIES));
     if (t->dependencies)
         PASS(note_block(c, t->dependencies, t->n_dependencies * sizeof(PrDependency)));
@@ -257,6 +266,13 @@ static int check_pending(Check *c, uint32_t task) {
     if (t->arguments) PASS(count_handle(c, t->arguments));
     if (t->label) PASS(count_slot(c, t->label));
     return check_returns(c, task);
+}
+
+/* A call that its actor's process has taken out of the queue, and knows by itself. */
+static int is_taken(const Check *c, const PrTask *t) {
+    if (!(t->flags & PR_TASK_CALL)) return 0;
+    return is_live(c, atomic_load(&c->s->actors[t->actor].worker)) &&
+           (uint32_t)atomic_load(&t->follower) == PR_RELEASED;
 }
 
 static int check_task(Check *c, uint32_t task) {
@@ -267,21 +283,42 @@ static int check_task(Check *c, uint32_t task) {
     switch (pr_state(word)) {
     case PR_TASK_FREE: REQUIRE(in == IN_LIST && !t->dependencies); return 0;
     case PR_TASK_CACHED: REQUIRE(in == IN_MAGAZINE && !t->dependencies); return 0;
-    case PR_TASK_WAITING: REQUIRE(!in && missing && missing == c->edges[task]); break;
-    case PR_TASK_READY: REQUIRE(in == IN_QUEUE && !c->edges[task]); break;
+    case PR_TASK_WAITING:
+        REQUIRE(!in && missing && missing == c->edges[task] + c->follows[task]);
+        break;
+    case PR_TASK_READY: REQUIRE((in == IN_QUEUE || is_taken(c, t)) && !c->edges[task]); break;
     case PR_TASK_RUNNING:
         REQUIRE(!in && !c->edges[task] && is_live(c, atomic_load(&t->worker)));
         break;
     case PR_TASK_CANCELLED:
         REQUIRE(word & PR_CANCEL && !(word & PR_POPPED));
-        REQUIRE((in == IN_QUEUE) == (c->edges[task] == 0));
+        REQUIRE((in == IN_QUEUE || is_taken(c, t)) == (c->edges[task] + c->follows[task] == 0));
         break;
     default: REQUIRE(0);
     }
     PASS(check_pending(c, task));
     for (uint32_t k = 0; pr_state(word) != PR_TASK_CANCELLED && k < t->n_dependencies; k++)
         missing -= !pr_is_ready(object_word(c, pr_dependency(c->s, t, k)));
-    REQUIRE(pr_state(word) != PR_TASK_WAITING || missing == 0);
+    REQUIRE(pr_state(word) != PR_TASK_WAITING || missing == c->follows[task]);
+    return 0;
+}
+
+/* Calls that wait until others are in the queue. */
+static int check_followers(Check *c) {
+    for (uint32_t i = 1; i < c->n_tasks; i++) {
+        const PrTask *t = &c->s->tasks[i];
+        int state = pr_state(task_word(c, i));
+        uint32_t follower = (uint32_t)atomic_load(&t->follower);
+        if (state < PR_TASK_WAITING || state > PR_TASK_CANCELLED || !(t->flags & PR_TASK_CALL))
+            continue;
+        REQUIRE(state != PR_TASK_READY || follower == PR_RELEASED);
+        if (follower == PR_RELEASED || !follower) continue;
+        REQUIRE(follower < c->n_tasks && !c->follows[follower]);
+        int theirs = pr_state(task_word(c, follower));
+        REQUIRE(theirs == PR_TASK_WAITING || theirs == PR_TASK_CANCELLED);
+        REQUIRE(c->s->tasks[follower].actor == t->actor);
+        c->follows[follower] = 1;
+    }
     return 0;
 }
 
@@ -358,6 +395,7 @@ static int check_objects(Check *c) {
         int state = pr_state(object_word(c, i));
         if (state == PR_OBJECT_PENDING || state == PR_OBJECT_RESERVED) PASS(check_dependants(c, i));
     }
+    PASS(check_followers(c));
     for (uint32_t i = 1; i < c->n_tasks; i++) PASS(check_task(c, i));
     for (uint32_t i = 1; i < c->n_objects; i++) PASS(check_object(c, i));
     return 0;
@@ -367,8 +405,67 @@ static int check_refs(const Check *c) {
     for (uint32_t i = 1; i < c->n_objects; i++) {
         int state = pr_state(object_word(c, i));
         if (state < PR_OBJECT_RESERVED) continue;
-        REQUIRE(c->refs[i] > 0);
+        /* That of an actor stays as long as it has to. */
+        REQUIRE(c->refs[i] > 0 || object_word(c, i) & PR_ACTOR);
         REQUIRE(c->refs[i] == atomic_load(&object_at(c, i)->refs));
+    }
+    return 0;
+}
+
+/* -- actors ------------------------------------------------------------------------------------ */
+
+/* It holds its death; what it is called, and its object, are its own. */
+static int check_actor(Check *c, uint32_t actor) {
+    const PrActor *a = &c->s->actors[actor];
+    PrHandle creation = atomic_load(&a->creation);
+    const PrTask *t = &c->s->tasks[pr_slot(creation)];
+    int state = pr_state(atomic_load(&a->state));
+    if (state == PR_ACTOR_FREE) {
+        REQUIRE(a->death == 0 && atomic_load(&a->queue.count) == 0);
+        return 0;
+    }
+    uint64_t word = object_word(c, a->object);
+    REQUIRE(word & PR_ACTOR && pr_state(word) == PR_OBJECT_SEALED);
+    REQUIRE(*pr_actor_in(object_at(c, a->object)) == actor);
+    if (a->death) PASS(count_handle(c, a->death));
+    if (state == PR_ACTOR_DEAD) {
+        REQUIRE(!a->death || pr_is_ready(object_word(c, pr_slot(a->death))));
+        REQUIRE(atomic_load(&a->queue.count) == 0);
+        return 0;
+    }
+    REQUIRE(pr_same(atomic_load(&t->state), creation) && t->flags & PR_TASK_CREATION);
+    REQUIRE(t->actor == actor && a->death);
+    if (atomic_load(&a->flags) & PR_ACTOR_DETACHED) PASS(count_slot(c, a->object));
+    return 0;
+}
+
+static int check_actors(Check *c) {
+    const PrTable *t = &c->s->control->actors;
+    uint32_t n_free = 0, n_there = 0;
+    for (uint32_t i = t->head; i; i = c->s->actors[i].next, n_free++) {
+        REQUIRE(i < c->n_actors && n_free < c->n_actors);
+        REQUIRE(pr_state(atomic_load(&c->s->actors[i].state)) == PR_ACTOR_FREE);
+    }
+    for (uint32_t i = 1; i < c->n_actors; i++) {
+        PASS(check_actor(c, i));
+        n_there += pr_state(atomic_load(&c->s->actors[i].state)) != PR_ACTOR_FREE;
+    }
+    REQUIRE(n_free == t->n_free && n_free + n_there + 1 == c->n_actors);
+    return 0;
+}
+
+/* Once all tasks were looked at. */
+static int check_calls(const Check *c) {
+    for (uint32_t i = 1; i < c->n_actors; i++) {
+        const PrActor *a = &c->s->actors[i];
+        if (pr_state(atomic_load(&a->state)) == PR_ACTOR_FREE) {
+            REQUIRE(c->calls[i] == 0);
+        } else {
+            uint32_t n = atomic_load(&a->calls);
+            REQUIRE(n == c->calls[i]);
+            int gone = pr_state(atomic_load(&a->state)) == PR_ACTOR_DEAD && !n;
+            REQUIRE(!gone || c->refs[a->object] > 0);
+        }
     }
     return 0;
 }
@@ -448,7 +545,9 @@ static int check_all(Check *c) {
     PASS(check_processes(c));
     PASS(check_queues(c));
     PASS(check_names(c));
+    PASS(check_actors(c));
     PASS(check_objects(c));
+    PASS(check_calls(c));
     PASS(check_refs(c));
     PASS(check_resources(c));
     return check_memory(c);
@@ -459,16 +558,21 @@ int pr_check(const PrSession *s) {
     int line = __LINE__;
     c.n_objects = atomic_load(&s->control->objects.used);
     c.n_tasks = atomic_load(&s->control->tasks.used);
+    c.n_actors = atomic_load(&s->control->actors.used);
     c.n_processes = atomic_load(&s->control->n_processes);
     c.refs = calloc(c.n_objects, sizeof *c.refs);
     c.edges = calloc(c.n_tasks, sizeof *c.edges);
+    c.calls = calloc(c.n_actors, sizeof *c.calls);
     c.objects = calloc(c.n_objects, 1);
     c.tasks = calloc(c.n_tasks, 1);
-    if (c.refs && c.edges && c.objects && c.tasks) line = check_all(&c);
+    c.follows = calloc(c.n_tasks, 1);
+    if (c.refs && c.edges && c.calls && c.objects && c.tasks && c.follows) line = check_all(&c);
     free(c.refs);
     free(c.edges);
+    free(c.calls);
     free(c.objects);
     free(c.tasks);
+    free(c.follows);
     return line;
 }
 

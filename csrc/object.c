@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "task.h"
+#include "actor.h"
 
 /* -- slots ------------------------------------------------------------------------------------- */
 
@@ -214,28 +214,44 @@ void pr_fail(PrSession *s, uint32_t slot, int code, const char *text) {
 
 /* -- references -------------------------------------------------------------------------------- */
 
-static void recycle_dying(PrSession *s) {
+/* A rebuild has given back the blocks of all objects that were dying then, and counted nothing for
+ * what they refer to: only their slots are left to do. */
+static void note_rebuild(PrSession *s) {
+    if (s->dying_epoch == pr_epoch(s)) return;
     while (s->dying) {
         uint32_t slot = s->dying;
         s->dying = atomic_load_explicit(&s->objects[slot].next, memory_order_relaxed);
-        recycle(s, slot);
+        atomic_store_explicit(&s->objects[slot].next, s->buried, memory_order_relaxed);
+        s->buried = slot;
     }
+    s->dying_epoch = pr_epoch(s);
 }
 
-/* A rebuild has given back the blocks of all objects that were dying then, and counted nothing for
- * what they refer to: only their slots are left to do. */
-static void die(PrSession *s, uint32_t slot) {
+void pr_enlist(PrSession *s, uint32_t slot) {
     PrObject *o = &s->objects[slot];
-    s->dying_epoch = pr_epoch(s); /* that of the others: nobody waits before pr_bury has looked */
+    note_rebuild(s);
     atomic_store_explicit(&o->owner, s->index, memory_order_relaxed);
-    uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
-    atomic_store(&o->state, (word & ~(uint64_t)PR_STATE_MASK) | PR_OBJECT_DYING);
     atomic_store_explicit(&o->next, s->dying, memory_order_relaxed);
     s->dying = slot;
 }
 
+static void die(PrSession *s, uint32_t slot, uint64_t word) {
+    PrObject *o = &s->objects[slot];
+    atomic_store_explicit(&o->owner, s->index, memory_order_relaxed);
+    atomic_store(&o->state, (word & ~(uint64_t)PR_STATE_MASK) | PR_OBJECT_DYING);
+    pr_enlist(s, slot);
+}
+
 void pr_unref(PrSession *s, uint32_t slot) {
-    if (atomic_fetch_sub(&s->objects[slot].refs, 1) == 1) die(s, slot);
+    PrObject *o = &s->objects[slot];
+    /* Before it is given up: an actor's object may go at once then, by the hand of another. */
+    uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
+    if (atomic_fetch_sub(&o->refs, 1) != 1) return;
+    if (word & PR_ACTOR) {
+        pr_actor_let_go(s, slot);
+    } else {
+        die(s, slot, atomic_load_explicit(&o->state, memory_order_relaxed));
+    }
 }
 
 void pr_release_last(PrSession *s, uint32_t slot) {
@@ -249,21 +265,27 @@ void pr_release_last(PrSession *s, uint32_t slot) {
     pr_leave(s);
 }
 
+/* What a dying object holds. May wait for a lock. */
+static void empty(PrSession *s, uint32_t slot) {
+    PrObject *o = &s->objects[slot];
+    if (atomic_load_explicit(&o->state, memory_order_relaxed) & PR_STREAM) pr_drop_stream(s, o);
+    if (o->n_refs) {
+        const uint64_t *targets = pr_refs_in(s, o);
+        for (uint32_t i = 0; i < o->n_refs; i++) pr_unref(s, pr_slot(targets[i]));
+    }
+    pr_block_free(s, &o->place);
+}
+
 void pr_bury(PrSession *s) {
-    while (s->dying) {
-        if (pr_epoch(s) != s->dying_epoch) {
-            recycle_dying(s);
-            return;
-        }
-        uint32_t slot = s->dying;
+    while (s->dying || s->buried) {
+        note_rebuild(s);
+        uint32_t *list = s->dying ? &s->dying : &s->buried, slot = *list;
         PrObject *o = &s->objects[slot];
-        s->dying = atomic_load_explicit(&o->next, memory_order_relaxed);
-        if (atomic_load_explicit(&o->state, memory_order_relaxed) & PR_STREAM) pr_drop_stream(s, o);
-        if (o->n_refs) {
-            const uint64_t *targets = pr_refs_in(s, o);
-            for (uint32_t i = 0; i < o->n_refs; i++) pr_unref(s, pr_slot(targets[i]));
-        }
-        pr_block_free(s, &o->place);
+        int whole = list == &s->dying;
+        *list = atomic_load_explicit(&o->next, memory_order_relaxed);
+        if (whole) empty(s, slot);
+        uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
+        if (word & PR_ACTOR) pr_actor_free(s, *pr_actor_in(o));
         recycle(s, slot);
     }
 }

@@ -21,7 +21,8 @@ enum {
     PR_ENV_FAILED = 6,
     PR_STORE_FULL = 7,
     PR_OWNER_DIED = 8,
-    PR_OBJECT_FREED = 9
+    PR_OBJECT_FREED = 9,
+    PR_ACTOR_UNAVAILABLE = 10
 };
 
 static inline uint64_t pr_block_size(uint64_t size, uint32_t n_refs) {
@@ -161,6 +162,8 @@ void pr_block_free(PrSession *s, uint64_t *place);
 /* To SEALED or FAILED; dependants and watchers are told. Inside. */
 void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state);
 void pr_drop_stream(PrSession *s, PrObject *o);
+/* It is DYING, by this process: pr_bury will see to it. */
+void pr_enlist(PrSession *s, uint32_t slot);
 void pr_wake_watchers(PrSession *s, uint32_t slot, int failed);
 
 #endif

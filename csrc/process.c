@@ -16,17 +16,18 @@ enum { WAIT = 10 * 1000000, WAITS = 10 };
  * node: while it waits, it hears of no death. */
 static void look_for_dead(PrSession *s, int waits) {
     int depth = s->depth;
-    uint32_t dying = s->dying;
+    uint32_t dying = s->dying, buried = s->buried;
     uint64_t epoch = s->dying_epoch;
     int looks = s->self->kind == PR_CLIENT || s->self->kind == PR_NODE;
     if (!looks || waits % WAITS) return;
     /* As if nothing was under way: what is done there says that it is inside, and finds nothing of
      * before the recovery to bury. */
     s->depth = 0;
-    s->dying = 0;
+    s->dying = s->buried = 0;
     pr_recover_dead(s);
     s->depth = depth;
     s->dying = dying;
+    s->buried = buried;
     s->dying_epoch = epoch;
 }
 

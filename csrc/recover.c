@@ -10,13 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actor.h"
 #include "futex.h"
 #include "object.h"
-#include "task.h"
 
 typedef struct {
     PrSession *s;
-    uint32_t n_objects, n_tasks, n_processes;
+    uint32_t n_objects, n_tasks, n_actors, n_processes;
     uint8_t *claimed; /* objects that are returns of a task that is not over */
     PrExtent *extents;
     size_t n_extents, room;
@@ -76,13 +76,15 @@ static void start_world(PrSession *s) {
 
 static void clear_locks(PrSession *s) {
     PrControl *c = s->control;
-    PrLock *locks[] = {&c->objects.lock, &c->tasks.lock,  &c->arena_lock,
-                       &c->names.lock,   &c->stream_lock, &c->resource_lock};
+    PrLock *locks[] = {&c->objects.lock, &c->tasks.lock,    &c->arena_lock, &c->names.lock,
+                       &c->stream_lock,  &c->resource_lock, &c->actors.lock};
     for (size_t i = 0; i < sizeof locks / sizeof *locks; i++) atomic_store(&locks[i]->word, 0);
     for (uint32_t i = 0; i < PR_SHAPES && i <= atomic_load(&c->n_shapes); i++)
         atomic_store(&s->shapes[i].queue.lock.word, 0);
     for (uint32_t i = 1; i < atomic_load(&c->n_processes); i++)
         atomic_store(&s->processes[i].queue.lock.word, 0);
+    for (uint32_t i = 1; i <= atomic_load(&c->actors.used) && i < PR_ACTORS; i++)
+        atomic_store(&s->actors[i].queue.lock.word, 0);
 }
 
 static void bury_processes(Rebuild *r) {
@@ -139,6 +141,7 @@ static void free_task(PrTask *t) {
     t->dependencies = 0;
     t->n_dependencies = 0;
     t->n_returns = 0;
+    atomic_store(&t->follower, PR_RELEASED);
     atomic_store(&t->state, ((word >> 32) + 1) << 32 | PR_TASK_FREE);
 }
 
@@ -186,7 +189,9 @@ static void settle_tasks(Rebuild *r) {
             if (!run) break_task(r, i);
             break;
         case PR_TASK_CANCELLED:
-            /* In no queue from now on. With both marks, the one that would bury it is dead. */
+            /* In no queue from now on, and no obstacle to later calls. With both marks, the one
+             * that would bury it is dead. */
+            atomic_store(&t->follower, PR_RELEASED);
             if (word & PR_CANCEL) {
                 free_task(t);
             } else if (is_live(s, pr_canceller(word))) {
@@ -204,6 +209,79 @@ static void settle_tasks(Rebuild *r) {
 static int is_pending(const PrTask *t) {
     int state = pr_state(atomic_load(&t->state));
     return state >= PR_TASK_WAITING && state <= PR_TASK_CANCELLED;
+}
+
+/* -- actors ------------------------------------------------------------------------------------ */
+
+static int actor_state(const PrActor *a) {
+    return pr_state(atomic_load(&a->state));
+}
+
+static void set_actor_state(PrActor *a, uint64_t state) {
+    uint64_t word = atomic_load(&a->state);
+    atomic_store(&a->state, (word & ~(uint64_t)UINT32_MAX) | state);
+}
+
+/* Whether its object stands for it, and for how long it has to. */
+static int is_stood_for(const PrSession *s, const PrActor *a, uint32_t actor) {
+    PrObject *o = &s->objects[a->object];
+    uint64_t word = atomic_load(&o->state);
+    if (!(word & PR_ACTOR) || *pr_actor_in(o) != actor) return 0;
+    return pr_state(word) == PR_OBJECT_SEALED ||
+           (pr_state(word) == PR_OBJECT_DYING && is_live(s, pr_canceller(word)));
+}
+
+/* DEAD, if its creation is over, or its maker died before there was one; whether to keep it. */
+static int settle_actor(const PrSession *s, PrActor *a, uint32_t actor) {
+    PrHandle creation = atomic_load(&a->creation);
+    const PrTask *t = &s->tasks[pr_slot(creation)];
+    uint64_t word = atomic_load(&t->state);
+    if (actor_state(a) != PR_ACTOR_LIVE) return is_stood_for(s, a, actor);
+    if (!creation && is_live(s, a->owner)) return 1;
+    if (!creation || !pr_same(word, creation) || !is_pending(t) ||
+        pr_state(word) == PR_TASK_CANCELLED) {
+        set_actor_state(a, PR_ACTOR_DEAD);
+    } else if (pr_state(word) == PR_TASK_RUNNING) {
+        atomic_store(&a->worker, atomic_load(&t->worker));
+    }
+    return is_stood_for(s, a, actor);
+}
+
+static void free_actor(PrActor *a) {
+    uint64_t word = atomic_load(&a->state);
+    a->death = 0;
+    atomic_store(&a->state, ((word >> 32) + 1) << 32 | PR_ACTOR_FREE);
+}
+
+static void settle_actors(Rebuild *r) {
+    for (uint32_t i = 1; i < r->n_actors; i++) {
+        PrActor *a = &r->s->actors[i];
+        atomic_store(&a->worker, 0);
+        atomic_store(&a->idle, 0);
+        atomic_store(&a->calls, 0);
+        a->queue.head = a->queue.tail = 0;
+        atomic_store(&a->queue.count, 0);
+        if (actor_state(a) != PR_ACTOR_FREE && !settle_actor(r->s, a, i)) free_actor(a);
+    }
+}
+
+/* A sealed object goes when nobody refers to it; that of an actor only if that is dead, too. */
+static int may_go(const PrSession *s, PrObject *o) {
+    if (!(atomic_load(&o->state) & PR_ACTOR)) return 1;
+    const PrActor *a = &s->actors[*pr_actor_in(o)];
+    return actor_state(a) == PR_ACTOR_DEAD && !atomic_load(&a->calls);
+}
+
+static void rebuild_actors(Rebuild *r) {
+    PrTable *table = &r->s->control->actors;
+    table->head = table->n_free = 0;
+    for (uint32_t i = r->n_actors - 1; i >= 1; i--) {
+        PrActor *a = &r->s->actors[i];
+        if (actor_state(a) != PR_ACTOR_FREE) continue;
+        a->next = table->head;
+        table->head = i;
+        table->n_free++;
+    }
 }
 
 /* -- counts ------------------------------------------------------------------------------------ */
@@ -228,6 +306,7 @@ static void count_tasks(Rebuild *r) {
     for (uint32_t i = 1; i < r->n_tasks; i++) {
         const PrTask *t = &s->tasks[i];
         if (!is_pending(t)) continue;
+        if (t->flags & PR_TASK_CALL) atomic_fetch_add(&s->actors[t->actor].calls, 1);
         const PrDependency *d = pr_dependencies(s, t);
         for (uint32_t k = 0; k < t->n_dependencies; k++) count(r, d[k].object);
         if (t->arguments) count(r, t->arguments);
@@ -238,6 +317,16 @@ static void count_tasks(Rebuild *r) {
             r->claimed[slot] = 1;
             slot = atomic_load(&s->objects[slot].next);
         }
+    }
+}
+
+static void count_actors(Rebuild *r) {
+    for (uint32_t i = 1; i < r->n_actors; i++) {
+        const PrActor *a = &r->s->actors[i];
+        if (actor_state(a) == PR_ACTOR_FREE) continue;
+        if (a->death) count(r, a->death);
+        if (actor_state(a) == PR_ACTOR_LIVE && atomic_load(&a->flags) & PR_ACTOR_DETACHED)
+            count(r, a->object);
     }
 }
 
@@ -308,6 +397,20 @@ static void free_object(PrObject *o) {
     atomic_store(&o->state, ((word >> 32) + 1) << 32 | PR_OBJECT_FREE);
 }
 
+/* One reference fewer: onto the list, if it was the last. */
+static void drop(PrSession *s, uint32_t slot, uint32_t *list) {
+    PrObject *o = &s->objects[slot];
+    if (atomic_fetch_sub(&o->refs, 1) != 1 || !is_value(o) || !may_go(s, o)) return;
+    atomic_store(&o->next, *list);
+    *list = slot;
+}
+
+static void drop_actor(Rebuild *r, uint32_t actor, uint32_t *list) {
+    PrActor *a = &r->s->actors[actor];
+    if (a->death) drop(r->s, pr_slot(a->death), list);
+    free_actor(a);
+}
+
 /* Values that nobody refers to, and those that only they referred to. */
 static void free_unreferenced(Rebuild *r, uint32_t slot) {
     PrSession *s = r->s;
@@ -317,16 +420,14 @@ static void free_unreferenced(Rebuild *r, uint32_t slot) {
         PrObject *o = &s->objects[list];
         list = atomic_load(&o->next);
         uint32_t item = 0, i = 0;
-        int streams = (atomic_load(&o->state) & PR_STREAM) != 0;
-        if (streams) item = ((PrStream *)(void *)o->bytes)->first;
+        uint64_t word = atomic_load(&o->state);
+        if (word & PR_ACTOR) drop_actor(r, *pr_actor_in(o), &list);
+        if (word & PR_STREAM) item = ((PrStream *)(void *)o->bytes)->first;
         while (item || i < o->n_refs) {
             uint32_t target = item ? item : pr_slot(pr_refs_in(s, o)[i++]);
             PrObject *t = &s->objects[target];
             if (item) item = atomic_load(&t->next);
-            if (atomic_fetch_sub(&t->refs, 1) == 1 && is_value(t)) {
-                atomic_store(&t->next, list);
-                list = target;
-            }
+            drop(s, target, &list);
         }
         free_object(o);
     }
@@ -347,8 +448,11 @@ static void settle_objects(Rebuild *r) {
     PrSession *s = r->s;
     for (uint32_t i = 1; i < r->n_objects; i++) {
         PrObject *o = &s->objects[i];
-        int owned = is_live(s, atomic_load(&o->owner)), referred = atomic_load(&o->refs) > 0;
-        switch (pr_state(atomic_load(&o->state))) {
+        uint64_t word = atomic_load(&o->state);
+        int dying_actor = word & PR_ACTOR && pr_state(word) == PR_OBJECT_DYING;
+        uint32_t owner = dying_actor ? pr_canceller(word) : atomic_load(&o->owner);
+        int owned = is_live(s, owner), referred = atomic_load(&o->refs) > 0;
+        switch (pr_state(word)) {
         case PR_OBJECT_CACHED:
         case PR_OBJECT_DYING:
             if (!owned) free_object(o);
@@ -365,7 +469,7 @@ static void settle_objects(Rebuild *r) {
             break;
         case PR_OBJECT_SEALED:
         case PR_OBJECT_FAILED:
-            if (!referred) free_unreferenced(r, i);
+            if (!referred && may_go(s, o)) free_unreferenced(r, i);
             break;
         default: break;
         }
@@ -420,7 +524,7 @@ static void relink(PrSession *s, PrTask *t, uint32_t task) {
         missing++;
     }
     atomic_store(&t->missing, missing);
-    if (!missing) pr_set_task_state(t, PR_TASK_READY);
+    if (!missing && !(t->flags & PR_TASK_CALL)) pr_set_task_state(t, PR_TASK_READY);
 }
 
 static PrSession *sorting; /* qsort has no room for it; the world is stopped */
@@ -431,11 +535,63 @@ static int by_sequence(const void *a, const void *b) {
     return left < right ? -1 : left > right;
 }
 
+static int by_caller(const void *a, const void *b) {
+    const PrTask *left = &sorting->tasks[*(const uint32_t *)a];
+    const PrTask *right = &sorting->tasks[*(const uint32_t *)b];
+    uint32_t l = atomic_load(&left->owner), r = atomic_load(&right->owner);
+    if (left->actor != right->actor) return left->actor < right->actor ? -1 : 1;
+    return l != r ? (l < r ? -1 : 1) : by_sequence(a, b);
+}
+
+/* Calls that wait, for their dependencies or for an earlier call that does. */
+static void relink_calls(Rebuild *r, uint32_t *calls, uint32_t n) {
+    PrSession *s = r->s;
+    const PrTask *before = NULL;
+    qsort(calls, n, sizeof *calls, by_caller);
+    for (uint32_t i = 0; i < n; i++) {
+        PrTask *t = &s->tasks[calls[i]];
+        uint64_t generation = atomic_load(&t->state) & ~(uint64_t)UINT32_MAX;
+        int ordered = !(atomic_load(&s->actors[t->actor].flags) & PR_ACTOR_UNORDERED);
+        atomic_store(&t->follower, generation);
+        if (ordered && before && before->actor == t->actor &&
+            atomic_load(&before->owner) == atomic_load(&t->owner)) {
+            PrTask *earlier = &s->tasks[calls[i - 1]];
+            atomic_store(&earlier->follower, atomic_load(&earlier->follower) | calls[i]);
+            atomic_fetch_add(&t->missing, 1);
+        }
+        before = t;
+        if (atomic_load(&t->missing)) continue;
+        pr_set_task_state(t, PR_TASK_READY);
+        before = NULL;
+    }
+}
+
+static void enqueue(PrSession *s, uint32_t task) {
+    PrTask *t = &s->tasks[task];
+    int call = (t->flags & PR_TASK_CALL) != 0;
+    PrQueue *q = call ? &s->actors[t->actor].queue : &s->shapes[t->shape].queue;
+    atomic_store(&t->next, 0);
+    atomic_store(&t->follower, PR_RELEASED);
+    pr_queue_append(s, q, task, task, 1);
+}
+
+static void clear_queues(Rebuild *r) {
+    PrSession *s = r->s;
+    for (uint32_t i = 0; i < atomic_load(&s->control->n_shapes); i++) {
+        s->shapes[i].queue.head = s->shapes[i].queue.tail = 0;
+        atomic_store(&s->shapes[i].queue.count, 0);
+    }
+    for (uint32_t i = 1; i < r->n_processes; i++) {
+        s->processes[i].queue.head = s->processes[i].queue.tail = 0;
+        atomic_store(&s->processes[i].queue.count, 0);
+    }
+}
+
 static void rebuild_tasks(Rebuild *r) {
     PrSession *s = r->s;
     PrTable *table = &s->control->tasks;
-    uint32_t *ready = malloc((size_t)r->n_tasks * sizeof *ready), n = 0;
-    if (!ready) abort();
+    uint32_t *slots = malloc((size_t)r->n_tasks * sizeof *slots), n = 0, n_calls = 0;
+    if (!slots) abort();
     table->head = table->n_free = 0;
     for (uint32_t i = r->n_tasks - 1; i >= 1; i--) {
         PrTask *t = &s->tasks[i];
@@ -448,30 +604,16 @@ static void rebuild_tasks(Rebuild *r) {
         }
         note_extent(r, t->dependencies, t->n_dependencies * sizeof(PrDependency));
         if (state == PR_TASK_WAITING) relink(s, t, i);
-        if (pr_state(atomic_load(&t->state)) == PR_TASK_READY) ready[n++] = i;
-    }
-    for (uint32_t i = 0; i < atomic_load(&s->control->n_shapes); i++) {
-        s->shapes[i].queue.head = s->shapes[i].queue.tail = 0;
-        atomic_store(&s->shapes[i].queue.count, 0);
-    }
-    for (uint32_t i = 1; i < r->n_processes; i++) {
-        s->processes[i].queue.head = s->processes[i].queue.tail = 0;
-        atomic_store(&s->processes[i].queue.count, 0);
+        if (state == PR_TASK_WAITING && t->flags & PR_TASK_CALL) slots[n_calls++] = i;
     }
     sorting = s;
-    qsort(ready, n, sizeof *ready, by_sequence);
-    for (uint32_t i = 0; i < n; i++) {
-        PrQueue *q = &s->shapes[s->tasks[ready[i]].shape].queue;
-        atomic_store(&s->tasks[ready[i]].next, 0);
-        if (q->head) {
-            atomic_store(&s->tasks[q->tail].next, ready[i]);
-        } else {
-            q->head = ready[i];
-        }
-        q->tail = ready[i];
-        atomic_fetch_add(&q->count, 1);
-    }
-    free(ready);
+    relink_calls(r, slots, n_calls);
+    clear_queues(r);
+    for (uint32_t i = 1; i < r->n_tasks; i++)
+        if (pr_state(atomic_load(&s->tasks[i].state)) == PR_TASK_READY) slots[n++] = i;
+    qsort(slots, n, sizeof *slots, by_sequence);
+    for (uint32_t i = 0; i < n; i++) enqueue(s, slots[i]);
+    free(slots);
 }
 
 static void rebuild_resources(Rebuild *r) {
@@ -511,17 +653,44 @@ static void rebuild(Rebuild *r) {
     clear_locks(s);
     bury_processes(r);
     settle_tasks(r);
+    settle_actors(r);
     for (uint32_t i = 1; i < r->n_objects; i++) atomic_store(&s->objects[i].refs, 0);
     count_processes(r);
     count_tasks(r);
+    count_actors(r);
     count_contents(r);
     rebuild_names(r);
     settle_objects(r);
     rebuild_objects(r);
+    rebuild_actors(r);
     rebuild_tasks(r);
     rebuild_resources(r);
     if (pr_arena_rebuild(s->arena, s->control->arena_size, r->extents, r->n_extents)) abort();
     free_processes(r);
+}
+
+/* Whether that actor will serve again. */
+static int is_restarting(const PrSession *s, uint32_t actor) {
+    const PrActor *a = &s->actors[actor];
+    PrHandle creation = atomic_load(&a->creation);
+    return actor_state(a) == PR_ACTOR_LIVE &&
+           pr_state(atomic_load(&s->tasks[pr_slot(creation)].state)) == PR_TASK_READY;
+}
+
+/* A task that was to be run by who is dead. */
+static void drop_broken(PrSession *s, uint32_t task, int code, const char *text) {
+    const PrTask *t = &s->tasks[task];
+    uint64_t word = atomic_load(&t->state);
+    int is_actors = (t->flags & (PR_TASK_CALL | PR_TASK_CREATION)) != 0;
+    if (is_actors && code == PR_WORKER_CRASHED) code = PR_ACTOR_DIED;
+    if (t->flags & PR_TASK_CALL && is_restarting(s, t->actor)) code = PR_ACTOR_UNAVAILABLE;
+    if (t->flags & PR_TASK_CREATION && atomic_load(&s->actors[t->actor].flags) & PR_ACTOR_KILLED)
+        text = "it was killed by kill()";
+    if (word & PR_CANCEL || pr_state(word) == PR_TASK_CANCELLED) {
+        code = PR_TASK_WAS_CANCELLED;
+        text = "";
+    }
+    pr_drop_task(s, task, code, text);
 }
 
 /* The world is stopped, and those who are dead are DEAD. Starts it again. */
@@ -529,6 +698,7 @@ static void recover(PrSession *s, int code, const char *text) {
     Rebuild r = {.s = s};
     r.n_objects = atomic_load(&s->control->objects.used);
     r.n_tasks = atomic_load(&s->control->tasks.used);
+    r.n_actors = atomic_load(&s->control->actors.used);
     r.n_processes = atomic_load(&s->control->n_processes);
     r.claimed = calloc(r.n_objects, 1);
     r.broken = malloc((size_t)r.n_tasks * sizeof *r.broken);
@@ -537,12 +707,8 @@ static void recover(PrSession *s, int code, const char *text) {
     atomic_fetch_add(&s->control->epoch, 1);
     start_world(s);
     tell_all(s);
-    for (size_t i = 0; i < r.n_broken; i++) {
-        uint64_t word = atomic_load(&s->tasks[r.broken[i]].state);
-        int cancelled = word & PR_CANCEL || pr_state(word) == PR_TASK_CANCELLED;
-        pr_drop_task(s, r.broken[i], cancelled ? PR_TASK_WAS_CANCELLED : code,
-                     cancelled ? "" : text);
-    }
+    for (size_t i = 0; i < r.n_broken; i++) drop_broken(s, r.broken[i], code, text);
+    pr_fail_calls(s);
     free(r.claimed);
     free(r.broken);
     free(r.extents);

@@ -26,8 +26,7 @@ enum {
 
 /* -- queues ------------------------------------------------------------------------------------ */
 
-/* Under the queue's lock. */
-static void append(PrSession *s, PrQueue *q, uint32_t head, uint32_t tail, uint32_t n) {
+void pr_queue_append(PrSession *s, PrQueue *q, uint32_t head, uint32_t tail, uint32_t n) {
     if (q->head) {
         atomic_store_explicit(&s->tasks[q->tail].next, head, memory_order_relaxed);
     } else {
@@ -38,8 +37,7 @@ static void append(PrSession *s, PrQueue *q, uint32_t head, uint32_t tail, uint3
     atomic_store(&q->count, atomic_load_explicit(&q->count, memory_order_relaxed) + n);
 }
 
-/* At most n tasks from the front, linked; *tail is the last. Under the lock. */
-static uint32_t detach(PrSession *s, PrQueue *q, uint32_t *n, uint32_t *tail) {
+uint32_t pr_queue_detach(PrSession *s, PrQueue *q, uint32_t *n, uint32_t *tail) {
     uint32_t head = q->head, at = head, taken = 1;
     if (!head) return *n = 0;
     for (; taken < *n; taken++) {
@@ -61,7 +59,7 @@ void pr_queue_tasks(PrSession *s, uint32_t shape, uint32_t head, uint32_t tail, 
                     uint64_t epoch) {
     PrQueue *q = &s->shapes[shape].queue;
     pr_lock(s, &q->lock);
-    if (pr_epoch(s) == epoch) append(s, q, head, tail, n);
+    if (pr_epoch(s) == epoch) pr_queue_append(s, q, head, tail, n);
     pr_unlock(&q->lock);
     pr_kick(s, shape);
     /* More at once: others wake their neighbours when they find more than they take. */
@@ -75,7 +73,7 @@ static uint32_t move(PrSession *s, uint32_t shape, PrQueue *from, PrQueue *to, u
     pr_lock(s, &from->lock);
     uint64_t epoch = pr_epoch(s);
     if (from->head && s->tasks[from->head].shape == shape) {
-        head = detach(s, from, &n, &tail);
+        head = pr_queue_detach(s, from, &n, &tail);
     } else {
         n = 0;
     }
@@ -83,7 +81,7 @@ static uint32_t move(PrSession *s, uint32_t shape, PrQueue *from, PrQueue *to, u
     if (!n) return 0;
     pr_lock(s, &to->lock);
     if (pr_epoch(s) == epoch) {
-        append(s, to, head, tail, n);
+        pr_queue_append(s, to, head, tail, n);
     } else {
         n = 0;
     }
@@ -427,12 +425,18 @@ void pr_returning(PrSession *s) {
     if (atomic_load_explicit(&c->n_idle, memory_order_relaxed)) pr_coming(s);
 }
 
+void pr_give_queue(PrSession *s) {
+    uint32_t shape = atomic_load(&s->self->shape);
+    if (shape == PR_NO_SHAPE) return;
+    while (move(s, shape, &s->self->queue, &s->shapes[shape].queue, UINT32_MAX)) {
+    }
+    pr_kick(s, shape);
+}
+
 void pr_block(PrSession *s) {
     pr_enter(s);
-    uint32_t shape = atomic_load(&s->self->shape);
-    if (shape != PR_NO_SHAPE) {
-        while (move(s, shape, &s->self->queue, &s->shapes[shape].queue, UINT32_MAX)) {
-        }
+    if (atomic_load(&s->self->shape) != PR_NO_SHAPE) {
+        pr_give_queue(s);
         shift_cpu(s, 1);
         kick_all(s);
         kick_thief(s);
@@ -449,10 +453,8 @@ void pr_unblock(PrSession *s) {
 void pr_worker_rest(PrSession *s) {
     pr_enter(s);
     arrived(s->control, s->self);
-    uint32_t shape = atomic_load(&s->self->shape);
-    if (shape != PR_NO_SHAPE) {
-        while (move(s, shape, &s->self->queue, &s->shapes[shape].queue, UINT32_MAX)) {
-        }
+    if (atomic_load(&s->self->shape) != PR_NO_SHAPE) {
+        pr_give_queue(s);
         release(s);
         kick_all(s);
         kick_thief(s);
@@ -468,23 +470,14 @@ static uint32_t pop(PrSession *s) {
     while (atomic_load_explicit(&q->count, memory_order_relaxed)) {
         uint32_t n = 1, tail;
         pr_lock(s, &q->lock);
-        uint32_t task = detach(s, q, &n, &tail);
+        uint32_t task = pr_queue_detach(s, q, &n, &tail);
         pr_unlock(&q->lock);
         if (!task) return 0;
-        PrTask *t = &s->tasks[task];
-        uint64_t word = atomic_load(&t->state);
-        /* Stored first: a cancellation that finds it RUNNING reads who runs it. */
-        atomic_store_explicit(&t->worker, s->index, memory_order_relaxed);
-        while (pr_state(word) == PR_TASK_READY) {
-            uint64_t running = (word & ~(uint64_t)PR_STATE_MASK) | PR_TASK_RUNNING;
-            if (atomic_compare_exchange_weak(&t->state, &word, running)) {
-                atomic_store_explicit(&s->self->running, pr_handle(word, task),
-                                      memory_order_relaxed);
-                if (arrived(s->control, s->self)) kick_all(s);
-                return task;
-            }
-        }
-        if (atomic_fetch_or(&t->state, PR_POPPED) & PR_CANCEL) pr_bury_task(s, task);
+        if (!pr_start_task(s, task)) continue;
+        uint64_t word = atomic_load_explicit(&s->tasks[task].state, memory_order_relaxed);
+        atomic_store_explicit(&s->self->running, pr_handle(word, task), memory_order_relaxed);
+        if (arrived(s->control, s->self)) kick_all(s);
+        return task;
     }
     return 0;
 }

@@ -42,6 +42,7 @@ static void lay_out(PrControl *c, const PrConfig *config) {
     c->objects.limit = objects;
     c->tasks.limit = tasks;
     c->names.limit = N_NAMES;
+    c->actors.limit = PR_ACTORS;
     c->bitmap_words = (objects + 63) / 64;
     c->arena_size = pages(config->arena_size);
     c->processes_at = place(&end, c->max_processes * sizeof(PrProcess));
@@ -50,6 +51,7 @@ static void lay_out(PrControl *c, const PrConfig *config) {
     c->buckets_at = place(&end, N_NAMES * sizeof(uint32_t));
     c->objects_at = place(&end, (uint64_t)objects * sizeof(PrObject));
     c->tasks_at = place(&end, (uint64_t)tasks * sizeof(PrTask));
+    c->actors_at = place(&end, PR_ACTORS * sizeof(PrActor));
     c->refs_at = place(&end, (uint64_t)c->max_processes * c->bitmap_words * 8);
     c->watch_at = place(&end, (uint64_t)c->max_processes * c->bitmap_words * 8);
     c->arena_at = place(&end, pr_arena_footprint(c->arena_size));
@@ -63,7 +65,7 @@ static void fill_header(PrControl *c, const PrConfig *config) {
     c->layout = PR_LAYOUT;
     c->spin = config->spin;
     c->n_cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    c->objects.used = c->tasks.used = c->names.used = c->n_processes = 1;
+    c->objects.used = c->tasks.used = c->actors.used = c->names.used = c->n_processes = 1;
     for (int i = 0; i < 3; i++) strcpy(c->resources[i].name, known[i]);
     c->n_resources = 3;
 }
@@ -79,6 +81,7 @@ static void point(PrSession *s) {
     uint8_t *base = (uint8_t *)s->control;
     s->objects = (PrObject *)(void *)(base + s->control->objects_at);
     s->tasks = (PrTask *)(void *)(base + s->control->tasks_at);
+    s->actors = (PrActor *)(void *)(base + s->control->actors_at);
     s->processes = (PrProcess *)(void *)(base + s->control->processes_at);
     s->shapes = (PrShape *)(void *)(base + s->control->shapes_at);
     s->names = (PrName *)(void *)(base + s->control->names_at);
@@ -291,5 +294,7 @@ void pr_session_detach(PrSession *s, int unmap) {
     }
     if (s->held) munmap(s->held, (uint64_t)s->control->objects.limit * sizeof(uint32_t));
     s->held = NULL;
+    free(s->held_calls);
+    s->held_calls = NULL;
     if (unmap) pr_session_unmap(s);
 }

@@ -39,12 +39,13 @@ enum {
     PR_RESOURCES = 32,      /* kinds of resources in a session */
     PR_SHAPE_RESOURCES = 8, /* kinds of them that one task may ask for */
     PR_SHAPES = 1024,
+    PR_ACTORS = 1 << 16,
     PR_GPUS = 64,
     PR_SPINNERS = 16, /* processes that may spin at a time */
     PR_UNIT = 10000,  /* a resource of 1.0 */
     PR_NAME_SIZE = 32,
     PR_INLINE_OBJECT = 80,
-    PR_INLINE_ARGUMENTS = 128,
+    PR_INLINE_ARGUMENTS = 112,
     PR_INLINE_DEPENDENCIES = 2
 };
 
@@ -83,7 +84,8 @@ enum {
     PR_CANCEL = 1 << 11, /* task: RUNNING: asked to stop; CANCELLED: its results have failed */
     PR_POPPED = 1
         << 12, /* task: CANCELLED, and in no queue and no list any more; RUNNING: has heard */
-    PR_CANCELLER = 16 /* task: CANCELLED: from this bit on, the process that fails the results */
+    PR_ACTOR = 1 << 13, /* object: stands for the actor whose slot is in the inline bytes */
+    PR_CANCELLER = 16   /* task: CANCELLED: from this bit on, the process that fails the results */
 };
 
 #define PR_CLOSED UINT64_MAX /* PrObject.dependants once it is sealed */
@@ -124,7 +126,14 @@ typedef struct {
     _Atomic uint64_t next; /* edge */
 } PrDependency;
 
-enum { PR_TASK_STREAMING = 1, PR_TASK_DYNAMIC = 2, PR_TASK_RETRY_EXCEPTIONS = 4 };
+enum {
+    PR_TASK_STREAMING = 1,
+    PR_TASK_DYNAMIC = 2,
+    PR_TASK_RETRY_EXCEPTIONS = 4,
+    /* 8 and 16 are pyray/runtime/_task.pyx's */
+    PR_TASK_CREATION = 32, /* makes `actor`: RUNNING as long as that lives */
+    PR_TASK_CALL = 64      /* of a method of `actor` */
+};
 
 typedef struct {
     _Alignas(64) _Atomic uint64_t state;
@@ -147,9 +156,16 @@ typedef struct {
     uint32_t label; /* slot of the object that says its name and limits; 0: none */
     uint16_t arguments_size;
     uint16_t backlog; /* streaming: it waits while so many items are not taken; 0: it never does */
+    uint32_t actor;   /* slot, with PR_TASK_CREATION or PR_TASK_CALL */
+    /* generation << 32 | the caller's next call of that actor, which waits until this one is in the
+     * actor's queue; 0: none yet; PR_RELEASED: this one is in the queue, or was. */
+    _Atomic uint64_t follower;
+    uint32_t job;
     PrDependency inline_dependencies[PR_INLINE_DEPENDENCIES];
     uint8_t inline_arguments[PR_INLINE_ARGUMENTS];
 } PrTask;
+
+#define PR_RELEASED UINT32_MAX
 
 /* A first-in, first-out list of READY tasks. */
 typedef struct {
@@ -157,6 +173,37 @@ typedef struct {
     uint32_t head, tail;
     _Atomic uint32_t count;
 } PrQueue;
+
+/* -- actors, actor.h --------------------------------------------------------------------------- */
+
+typedef enum {
+    PR_ACTOR_FREE = 0,
+    PR_ACTOR_LIVE = 1, /* `creation` is a task that is not over; 0: process `owner` is at it */
+    PR_ACTOR_DEAD = 2  /* its calls fail as `death` did */
+} PrActorState;
+
+enum {
+    PR_ACTOR_UNORDERED = 1, /* calls need not run in the order of their submission */
+    PR_ACTOR_DETACHED = 2,  /* lives without references */
+    PR_ACTOR_KILLED = 4     /* on purpose */
+};
+
+typedef struct {
+    _Alignas(64) _Atomic uint64_t state; /* generation << 32 | state */
+    uint32_t owner;                      /* process that made it */
+    uint32_t object;                     /* slot of the object that stands for it */
+    _Atomic PrHandle creation;           /* task */
+    PrHandle death;                      /* that task's result, which this holds */
+    _Atomic uint32_t worker;             /* process that serves it, or 0 */
+    uint32_t job;
+    _Atomic uint32_t flags;
+    uint32_t next;   /* in the free list */
+    uint8_t key[24]; /* of its name; zeros: it has none */
+    _Alignas(64) PrQueue queue;
+    _Atomic uint32_t calls;   /* that are not over */
+    _Atomic uint32_t idle;    /* its process waits for calls */
+    _Atomic uint32_t cancels; /* calls that were asked to stop while they ran, so far */
+} PrActor;
 
 /* -- scheduling, schedule.h -------------------------------------------------------------------- */
 
@@ -243,8 +290,8 @@ typedef struct {
 typedef struct {
     uint32_t magic, layout;
     uint64_t control_size, arena_size;
-    uint64_t objects_at, tasks_at, processes_at, shapes_at, names_at, buckets_at, refs_at, watch_at,
-        arena_at;
+    uint64_t objects_at, tasks_at, actors_at, processes_at, shapes_at, names_at, buckets_at,
+        refs_at, watch_at, arena_at;
     uint32_t max_processes, bitmap_words, n_cpus;
     int64_t spin; /* nanoseconds */
     _Atomic uint32_t ended;
@@ -254,6 +301,7 @@ typedef struct {
     _Alignas(64) PrTable objects;
     _Alignas(64) PrTable tasks;
     _Atomic uint64_t sequence;
+    PrTable actors;
     _Alignas(64) PrLock arena_lock;
     _Alignas(64) PrTable names;
     _Atomic uint32_t named; /* names given so far */
@@ -281,6 +329,7 @@ typedef struct {
     PrControl *control;
     PrObject *objects;
     PrTask *tasks;
+    PrActor *actors;
     PrProcess *processes, *self;
     PrShape *shapes;
     PrName *names;
@@ -292,8 +341,14 @@ typedef struct {
     uint32_t *held;                 /* a slot: references of this process; private */
     uint32_t index;                 /* of self */
     uint32_t dying;                 /* slots that wait for pr_bury, linked by `next` */
+    uint32_t buried;                /* those of them that were dying when there was a recovery */
     uint64_t dying_epoch;
-    int depth; /* of pr_enter */
+    /* Calls that this actor's process has taken out of its queue, linked by `next`: READY, and in
+     * the queue again if there was a recovery. */
+    uint32_t calls;
+    uint64_t calls_epoch;
+    PrHandle *held_calls; /* an actor: the latest call of this process that had to wait; or NULL */
+    int depth;            /* of pr_enter */
     int control_fd, arena_fd, wake_fd;
 } PrSession;
 

@@ -8,8 +8,10 @@
 #include "task.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "actor.h"
 #include "object.h"
 
 /* -- slots ------------------------------------------------------------------------------------- */
@@ -93,8 +95,7 @@ static int link_edge(PrObject *o, PrDependency *d, uint64_t edge) {
     return 1;
 }
 
-/* One that misses nothing: READY, unless it was cancelled meanwhile. */
-static void make_ready(PrTask *t) {
+void pr_make_task_ready(PrTask *t) {
     uint64_t word = atomic_load(&t->state);
     while (pr_state(word) == PR_TASK_WAITING &&
            !atomic_compare_exchange_weak(&t->state, &word,
@@ -109,7 +110,12 @@ void pr_resolve_edges(PrSession *s, uint64_t edges, uint64_t epoch) {
         PrTask *t = &s->tasks[task];
         edges = atomic_load_explicit(&dependencies(s, t)[k].next, memory_order_relaxed);
         if (atomic_fetch_sub(&t->missing, 1) != 1) continue;
-        make_ready(t);
+        if (t->flags & PR_TASK_CALL) {
+            pr_release_call(s, task, epoch);
+            if (pr_epoch(s) != epoch) return;
+            continue;
+        }
+        pr_make_task_ready(t);
         if (n && t->shape != shape) {
             pr_queue_tasks(s, shape, head, tail, n, epoch);
             if (pr_epoch(s) != epoch) return; /* the rebuild has seen to the others */
@@ -185,6 +191,9 @@ static void fill(PrSession *s, PrTask *t, const PrCall *call) {
     t->shape = (uint16_t)call->shape;
     atomic_store_explicit(&t->n_returns, (uint16_t)call->n_returns, memory_order_release);
     t->flags = call->flags;
+    t->actor = call->actor;
+    t->job = call->job;
+    atomic_store_explicit(&t->follower, PR_RELEASED, memory_order_relaxed);
     t->retries_left = call->retries;
     t->attempt = 0;
     atomic_store_explicit(&t->parent, call->parent, memory_order_release);
@@ -214,24 +223,34 @@ static int make_dependencies(PrSession *s, PrTask *t, uint32_t n) {
     return pr_block_new(s, n * sizeof(PrDependency), &t->dependencies);
 }
 
-/* 1 if nothing is missing. */
-static int wait_for_dependencies(PrSession *s, PrTask *t, uint32_t task) {
+uint32_t pr_link_dependencies(PrSession *s, uint32_t task) {
+    PrTask *t = &s->tasks[task];
     PrDependency *d = dependencies(s, t);
-    uint32_t sealed = 1; /* one that holds it back until all edges are made */
-    atomic_store(&t->missing, t->n_dependencies + 1);
-    pr_set_task_state(t, PR_TASK_WAITING);
+    uint32_t sealed = 0;
     for (uint32_t k = 0; k < t->n_dependencies; k++) {
         uint64_t edge = (uint64_t)task << 32 | (k + 1);
         sealed += !link_edge(&s->objects[pr_slot(d[k].object)], &d[k], edge);
     }
+    return sealed;
+}
+
+/* 1 if nothing is missing. */
+static int wait_for_dependencies(PrSession *s, PrTask *t, uint32_t task) {
+    /* One that holds it back until all edges are made. */
+    atomic_store(&t->missing, t->n_dependencies + 1);
+    pr_set_task_state(t, PR_TASK_WAITING);
+    uint32_t sealed = pr_link_dependencies(s, task) + 1;
     if (atomic_fetch_sub(&t->missing, sealed) != sealed) return 0;
-    make_ready(t);
+    pr_make_task_ready(t);
     return 1;
 }
 
 int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
     uint32_t first;
     if (call->n_returns > UINT16_MAX) return PR_LIMIT;
+    if (call->flags & PR_TASK_CALL && call->n_dependencies && !s->held_calls &&
+        !(s->held_calls = calloc(PR_ACTORS, sizeof *s->held_calls)))
+        return PR_FULL;
     pr_enter(s);
     if (take_returns(s, call->n_returns, &first)) {
         pr_leave(s);
@@ -254,7 +273,10 @@ int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
     uint64_t epoch = pr_epoch(s);
     fill(s, t, call);
     make_returns(s, t, task, first, returns);
-    if (t->n_dependencies == 0) {
+    if (t->flags & PR_TASK_CREATION) pr_actor_born(s, task);
+    if (t->flags & PR_TASK_CALL) {
+        pr_submit_call(s, task, epoch);
+    } else if (t->n_dependencies == 0) {
         pr_set_task_state(t, PR_TASK_READY);
         pr_queue_tasks(s, t->shape, task, task, 1, epoch);
     } else if (wait_for_dependencies(s, t, task)) {
@@ -266,12 +288,24 @@ int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
 
 /* -- the end ----------------------------------------------------------------------------------- */
 
+/* Whose creation this is, unless it was killed before it was made. */
+static uint32_t actor_that_ends(const PrSession *s, uint32_t task) {
+    const PrTask *t = &s->tasks[task];
+    if (!(t->flags & PR_TASK_CREATION)) return 0;
+    const PrActor *a = &s->actors[t->actor];
+    if (atomic_load(&a->creation) != pr_handle(atomic_load(&t->state), task)) return 0;
+    return pr_state(atomic_load(&a->state)) == PR_ACTOR_LIVE ? t->actor : 0;
+}
+
 void pr_bury_task(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
     const PrDependency *d = pr_dependencies(s, t);
-    uint32_t slot = t->first_return, n = t->n_returns;
+    uint32_t slot = t->first_return, n = t->n_returns, actor = actor_that_ends(s, task);
+    uint64_t epoch = pr_epoch(s);
     atomic_store_explicit(&t->worker, s->index, memory_order_relaxed);
     pr_set_task_state(t, PR_TASK_DYING);
+    if (t->flags & PR_TASK_CALL) pr_call_over(s, t->actor);
+    if (actor) pr_actor_die(s, actor);
     for (uint32_t k = 0; k < t->n_dependencies; k++) pr_unref(s, pr_slot(d[k].object));
     if (t->arguments) pr_unref(s, pr_slot(t->arguments));
     if (t->label) pr_unref(s, t->label);
@@ -283,11 +317,19 @@ void pr_bury_task(PrSession *s, uint32_t task) {
     pr_bury(s);
     pr_block_free(s, &t->dependencies);
     recycle(s, task);
+    if (actor) pr_actor_end(s, actor, epoch);
+}
+
+/* A creation holds its actor's resources, and is what the process runs, whatever it is called for.
+ */
+static void stop_running(PrSession *s, const PrTask *t) {
+    if (!(t->flags & PR_TASK_CALL))
+        atomic_store_explicit(&s->self->running, 0, memory_order_relaxed);
 }
 
 void pr_finish(PrSession *s, uint32_t task) {
     pr_enter(s);
-    atomic_store_explicit(&s->self->running, 0, memory_order_relaxed);
+    stop_running(s, &s->tasks[task]);
     atomic_store_explicit(&s->self->finished, s->self->finished + 1, memory_order_relaxed);
     pr_bury_task(s, task);
     pr_leave(s);
@@ -317,9 +359,10 @@ int pr_retry(PrSession *s, uint32_t task) {
     uint64_t ready = (word & ~(uint64_t)UINT32_MAX) | PR_TASK_READY;
     int done = atomic_compare_exchange_strong(&t->state, &word, ready);
     if (done) {
-        atomic_store_explicit(&s->self->running, 0, memory_order_relaxed);
+        stop_running(s, t);
         atomic_fetch_add(&s->control->retries, 1);
-        pr_queue_tasks(s, t->shape, task, task, 1, epoch);
+        if (t->flags & PR_TASK_CALL) pr_call_again(s, task);
+        else pr_queue_tasks(s, t->shape, task, task, 1, epoch);
     }
     pr_leave(s);
     return done;
@@ -395,10 +438,46 @@ void pr_fail_task_like(PrSession *s, uint32_t task, uint32_t failed) {
 /* The task's results fail. Who comes second, this or the one that pops it, buries it. */
 static void cancel_queued(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
-    fail_returns(s, task, PR_TASK_WAS_CANCELLED, "");
+    int creation = (t->flags & PR_TASK_CREATION) != 0;
+    fail_returns(s, task, creation ? PR_ACTOR_DIED : PR_TASK_WAS_CANCELLED,
+                 creation ? "it was killed before it was made" : "");
     pr_enter(s);
     if (atomic_fetch_or(&t->state, PR_CANCEL) & PR_POPPED) pr_bury_task(s, task);
     pr_leave(s);
+}
+
+int pr_start_task(PrSession *s, uint32_t task) {
+    PrTask *t = &s->tasks[task];
+    uint64_t word = atomic_load(&t->state);
+    /* Stored first: a cancellation that finds it RUNNING reads who runs it. */
+    atomic_store_explicit(&t->worker, s->index, memory_order_relaxed);
+    while (pr_state(word) == PR_TASK_READY) {
+        uint64_t running = (word & ~(uint64_t)PR_STATE_MASK) | PR_TASK_RUNNING;
+        if (atomic_compare_exchange_weak(&t->state, &word, running)) return 1;
+    }
+    if (atomic_fetch_or(&t->state, PR_POPPED) & PR_CANCEL) pr_bury_task(s, task);
+    return 0;
+}
+
+int pr_cancel_creation(PrSession *s, PrHandle creation) {
+    uint32_t task = pr_slot(creation);
+    PrTask *t = &s->tasks[task];
+    uint64_t word = atomic_load(&t->state);
+    do {
+        int state = pr_state(word);
+        if (!pr_same(word, creation) || (state != PR_TASK_WAITING && state != PR_TASK_READY))
+            return 0;
+    } while (!atomic_compare_exchange_weak(&t->state, &word, pr_cancelled(word, s->index)));
+    cancel_queued(s, task);
+    return 1;
+}
+
+/* The process looks which of its calls are to stop. */
+static int tell_actor(PrSession *s, const PrTask *t) {
+    PrActor *a = &s->actors[t->actor];
+    atomic_fetch_add(&a->cancels, 1);
+    pr_notify(s, &s->processes[atomic_load(&t->worker)]);
+    return 3;
 }
 
 int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker) {
@@ -423,7 +502,7 @@ int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker) {
         done = atomic_compare_exchange_strong(&t->state, &word, after);
         pr_leave(s);
         if (!done) continue;
-        if (state == PR_TASK_RUNNING) return 1;
+        if (state == PR_TASK_RUNNING) return t->flags & PR_TASK_CALL ? tell_actor(s, t) : 1;
         cancel_queued(s, task);
         return 0;
     }
@@ -453,6 +532,7 @@ void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle)
         uint64_t word = atomic_load(&t->state);
         int state = pr_state(word);
         if (state < PR_TASK_WAITING || state > PR_TASK_RUNNING) continue;
+        if (t->flags & (PR_TASK_CREATION | PR_TASK_CALL)) continue;
         /* Nobody keeps the slot from being used again: what was read counts if it was not. */
         if (atomic_load(&t->parent) != parent || !atomic_load(&t->n_returns)) continue;
         uint32_t slot = atomic_load(&t->first_return);

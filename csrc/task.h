@@ -26,6 +26,8 @@ typedef struct {
     uint32_t arguments_size; /* at most PR_INLINE_ARGUMENTS */
     uint32_t backlog;        /* of PrTask; at most 65535 */
     PrHandle parent;
+    uint32_t actor; /* with PR_TASK_CREATION or PR_TASK_CALL: slot */
+    uint32_t job;
 } PrCall;
 
 /* Queues a task. returns[] gets the n_returns handles of its results, held by this process. 0,
@@ -51,7 +53,7 @@ uint32_t pr_dependency(const PrSession *s, const PrTask *t, uint32_t k);
 uint32_t pr_failed_dependency(const PrSession *s, uint32_t task);
 
 /* Asks the task that is to make the object to stop. 0: it will not run; 1: it runs, by the process
- * *worker; 2: it is over, or was no task's. */
+ * *worker; 2: it is over, or was no task's; 3: as 1, a call of an actor, whose process was told. */
 int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker);
 /* A task that was asked to stop may have been about to sleep when the signal came, and not noticed:
  * who waits for its results now and then asks again, until the worker says that it has heard. */
@@ -71,6 +73,15 @@ void pr_set_task_state(PrTask *t, uint64_t state);
 void pr_resolve_edges(PrSession *s, uint64_t edges, uint64_t epoch);
 /* What a task holds is given back, and its slot. It is DYING or CANCELLED. Inside. */
 void pr_bury_task(PrSession *s, uint32_t task);
+/* READY, and in no queue any more: RUNNING by this process, 1; or 0, if it was cancelled, which
+ * ends it. Inside. */
+int pr_start_task(PrSession *s, uint32_t task);
+/* One that misses nothing: READY, unless it was cancelled meanwhile. */
+void pr_make_task_ready(PrTask *t);
+/* Has the dependencies tell the task when they are sealed. How many are. */
+uint32_t pr_link_dependencies(PrSession *s, uint32_t task);
+/* A creation that nobody runs shall never be: 1 if so. Its result fails. */
+int pr_cancel_creation(PrSession *s, PrHandle creation);
 /* As pr_fail_task, of a task that nobody runs any more. */
 void pr_drop_task(PrSession *s, uint32_t task, int code, const char *text);
 
@@ -93,6 +104,12 @@ int64_t pr_gpu_total(int64_t total, int g);
 /* Tasks linked by `next`, all READY and of one shape, go to its queue, and workers are told. */
 void pr_queue_tasks(PrSession *s, uint32_t shape, uint32_t head, uint32_t tail, uint32_t n,
                     uint64_t epoch);
+/* Under the queue's lock: tasks linked by `next` at its end; and at most *n from its front, 0 if it
+ * is empty, of which *tail is the last. */
+void pr_queue_append(PrSession *s, PrQueue *q, uint32_t head, uint32_t tail, uint32_t n);
+uint32_t pr_queue_detach(PrSession *s, PrQueue *q, uint32_t *n, uint32_t *tail);
+/* Tasks that this worker has taken and not begun are for others. Inside. */
+void pr_give_queue(PrSession *s);
 /* A worker waits for objects: its CPU, and the tasks in its own queue, are for others; and back. */
 void pr_block(PrSession *s);
 void pr_unblock(PrSession *s);

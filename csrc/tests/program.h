@@ -4,6 +4,7 @@
 #ifndef PYRAY_TESTS_PROGRAM_H
 #define PYRAY_TESTS_PROGRAM_H
 
+#include "../actor.h"
 #include "runtime.h"
 
 enum { HELD = 40, KEYS = 16, SHAPES = 5, FAILURE = 77 };
@@ -18,6 +19,7 @@ typedef struct {
     uint64_t size;
     uint32_t task; /* that it runs, or 0 */
     int blocked;
+    uint32_t creation; /* of the actor that it serves, or 0 */
 } Program;
 
 /* Of all processes: 2 CPUs, 1 GPU in parts, a license. */
@@ -75,7 +77,8 @@ static inline void check_object_of(const PrSession *s, PrHandle h) {
     if (state == PR_OBJECT_FAILED && word & PR_CODE) {
         int code = pr_message_of(s, o)[0];
         CHECK(code == PR_WORKER_CRASHED || code == PR_TASK_WAS_CANCELLED ||
-              code == PR_OBJECT_LOST || code == PR_STORE_FULL || code == FAILURE);
+              code == PR_OBJECT_LOST || code == PR_STORE_FULL || code == FAILURE ||
+              code == PR_ACTOR_DIED || code == PR_ACTOR_UNAVAILABLE);
     }
 }
 
@@ -316,14 +319,123 @@ static inline void end_task(Program *p) {
     p->task = 0;
 }
 
+/* -- actors ------------------------------------------------------------------------------------ */
+
+enum { NAMED_ACTORS = 6 };
+
+static inline void actor_key(uint8_t key[24], uint64_t number) {
+    name_key(key, number);
+    key[22] = 'a';
+}
+
+static inline void make_actor(Program *p) {
+    PrHandle object, death, leaf = any_leaf(p);
+    uint32_t dependencies[3], number = (uint32_t)pick(p, 1 << 20);
+    uint8_t key[24], *data;
+    uint32_t flags = (pick(p, 3) ? 0 : PR_ACTOR_UNORDERED) | (pick(p, 6) ? 0 : PR_ACTOR_DETACHED);
+    PrCall creation = {.shape = (uint32_t)pick(p, SHAPES),
+                       .retries = (int32_t)pick(p, 4) - 1,
+                       .dependencies = dependencies,
+                       .n_dependencies = some_held(p, dependencies, 3),
+                       .inline_arguments = &number,
+                       .arguments_size = sizeof number};
+    actor_key(key, pick(p, NAMED_ACTORS));
+    if (pr_create(&p->s, 100, leaf != 0, &object, &data)) return;
+    write_value(data, 100, number);
+    if (leaf) memcpy(data + 104, &leaf, 8);
+    if (pr_actor_create(&p->s, object, pick(p, 2) ? key : NULL, flags, &creation, &death)) return;
+    keep(p, object);
+    keep(p, death);
+}
+
+static inline uint32_t any_actor(Program *p) {
+    for (uint32_t i = 0; i < p->n_held; i++) {
+        uint32_t slot = pr_slot(p->held[(pick(p, HELD) + i) % p->n_held]);
+        uint32_t actor = pr_actor_of(&p->s, slot);
+        if (actor) return actor;
+    }
+    return 0;
+}
+
+static inline void use_actor(Program *p) {
+    uint32_t actor = any_actor(p), dependencies[4], number = (uint32_t)pick(p, 1 << 20);
+    PrHandle returns[3];
+    uint8_t key[24];
+    if (!actor || pick(p, 20) == 0) {
+        make_actor(p);
+    } else if (pick(p, 20) == 0) {
+        actor_key(key, pick(p, NAMED_ACTORS));
+        keep(p, pr_actor_find(&p->s, key));
+    } else if (pick(p, 40) == 0) {
+        pr_actor_kill(&p->s, actor, (int)pick(p, 2));
+    } else if (pick(p, 20) == 0) {
+        pr_enter(&p->s);
+        pr_fail_calls(&p->s);
+        pr_leave(&p->s);
+    } else {
+        PrCall call = {.flags = PR_TASK_CALL,
+                       .actor = actor,
+                       .n_returns = (uint32_t)pick(p, 4),
+                       .retries = (int32_t)pick(p, 4) - 1,
+                       .dependencies = dependencies,
+                       .n_dependencies = pick(p, 2) ? 0 : some_held(p, dependencies, 4),
+                       .inline_arguments = &number,
+                       .arguments_size = sizeof number};
+        if (call.n_returns == 1 && pick(p, 3) == 0) call.flags |= PR_TASK_STREAMING;
+        if (pr_submit(&p->s, &call, returns)) return drop_one(p);
+        for (uint32_t i = 0; i < call.n_returns; i++) keep(p, returns[i]);
+    }
+}
+
+/* The process that was the actor's is anybody's again, which a real one is not. */
+static inline void end_actor(Program *p) {
+    pr_fail_task(&p->s, p->creation, PR_ACTOR_DIED, "it left");
+    p->creation = 0;
+    pr_worker_rest(&p->s);
+}
+
+static inline void begin_actor(Program *p, uint32_t creation) {
+    uint32_t failed = pr_failed_dependency(&p->s, creation);
+    p->creation = creation;
+    pr_actor_begin(&p->s, creation);
+    if (failed) {
+        pr_fail_task_like(&p->s, creation, failed);
+        p->creation = 0;
+        pr_worker_rest(&p->s);
+    } else if (pick(p, 10) == 0) {
+        end_actor(p);
+    }
+}
+
+static inline void serve(Program *p) {
+    PrSession *s = &p->s;
+    uint32_t actor = s->tasks[p->creation].actor;
+    uint64_t epoch;
+    uint32_t call = pr_take_call(s, actor, &epoch);
+    CHECK(pr_state(atomic_load(&s->tasks[p->creation].state)) == PR_TASK_RUNNING);
+    if (call && pr_begin_call(s, call, epoch)) {
+        CHECK(s->tasks[call].actor == actor && s->tasks[call].flags & PR_TASK_CALL);
+        p->task = call;
+    } else if (pr_actor_unwanted(s, actor) || pick(p, 40) == 0) {
+        end_actor(p);
+    } else if (!call && pr_actor_idle(s, actor)) {
+        pr_sleep(s, atomic_load(&s->self->event), (int64_t)pick(p, MS / 20), 1);
+    }
+}
+
+static inline void begin(Program *p, uint32_t task) {
+    CHECK(pr_state(atomic_load(&p->s.tasks[task].state)) == PR_TASK_RUNNING);
+    if (p->s.tasks[task].flags & PR_TASK_CREATION) begin_actor(p, task);
+    else p->task = task;
+}
+
 static inline void work_on(Program *p) {
     PrSession *s = &p->s;
+    if (!p->task && p->creation) return serve(p);
     if (!p->task) {
         uint32_t task = pr_next_queued(s);
         int64_t deadline = pr_now() + (int64_t)pick(p, 2) * (int64_t)pick(p, MS / 20);
-        if (!task && pr_next_task(s, &task, deadline)) return;
-        p->task = task;
-        CHECK(pr_state(atomic_load(&s->tasks[task].state)) == PR_TASK_RUNNING);
+        if (task || !pr_next_task(s, &task, deadline)) begin(p, task);
         return;
     }
     PrTask *t = &s->tasks[p->task];
@@ -331,7 +443,7 @@ static inline void work_on(Program *p) {
     switch (pick(p, 6)) {
     case 0:
         if (p->blocked) unblock(p);
-        else pr_block(s), p->blocked = 1;
+        else if (!p->creation) pr_block(s), p->blocked = 1;
         break;
     case 1:
         if (t->flags & PR_TASK_STREAMING) {
@@ -356,11 +468,14 @@ static inline void join_again(Program *p, PrSession (*join)(const PrSession *),
     p->task = 0;
     p->reserved = 0;
     p->blocked = 0;
+    p->creation = 0;
     p->s = join(of);
 }
 
 static inline void step(Program *p) {
-    switch (pick(p, 16)) {
+    switch (pick(p, 18)) {
+    case 16:
+    case 17: use_actor(p); break;
     case 0:
     case 1: make_object(p); break;
     case 2: reserve_or_seal(p); break;
@@ -388,10 +503,11 @@ static inline void finish_program(Program *p) {
     while (p->n_held) drop_one(p);
     for (;;) {
         while (p->task) end_task(p);
+        if (p->creation) end_actor(p);
         int status = pr_next_task(&p->s, &task, soon());
         if (status == PR_ENDED) break;
         EQUAL(status, 0);
-        p->task = task;
+        begin(p, task);
     }
 }
 
@@ -405,6 +521,7 @@ static inline void end_programs(PrSession *s) {
     for (uint32_t i = 0; i < atomic_load(&s->control->n_resources); i++)
         EQUAL(atomic_load(&s->control->resources[i].available), s->control->resources[i].total);
     EQUAL(atomic_load(&s->control->n_idle), 0);
+    EQUAL(pr_actor_list(s, NULL, 0), 0);
     end_session(s);
 }
 

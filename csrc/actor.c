@@ -1,0 +1,435 @@
+/* Actors; see actor.h.
+ *
+ * Order of stores: an actor is LIVE, with `owner` and `object`, before its object is sealed, and
+ * that before the creation is READY. A crash in between leaves a LIVE one without creation whose
+ * owner is dead, or an object that is not sealed: the recovery frees both.
+ *
+ * The end: first the creation is over (task.c), then the actor DEAD, then its calls fail. Calls in
+ * the queue of a dead actor are failed by whoever comes next: the recovery, or the node.
+ *
+ * Which of those two frees the object that see both that the actor is dead and that nobody refers
+ * to it, is decided by the change of the object's state to DYING.
+ */
+#include "actor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "object.h"
+
+enum { TAKEN = 32 /* calls at a time */ };
+
+static PrActor *actor_of(const PrSession *s, const PrTask *t) {
+    return &s->actors[t->actor];
+}
+
+static void set_actor_state(PrActor *a, uint64_t state) {
+    uint64_t word = atomic_load_explicit(&a->state, memory_order_relaxed);
+    atomic_store(&a->state, (word & ~(uint64_t)UINT32_MAX) | state);
+}
+
+static int actor_state(const PrActor *a) {
+    return pr_state(atomic_load(&a->state));
+}
+
+static void fail_queue(PrSession *s, PrActor *a, uint64_t epoch);
+
+/* -- making ------------------------------------------------------------------------------------ */
+
+static int is_named(const PrActor *a, const uint8_t *key) {
+    return actor_state(a) == PR_ACTOR_LIVE && memcmp(a->key, key, sizeof a->key) == 0;
+}
+
+/* Under the table's lock. */
+static uint32_t find_name(const PrSession *s, const uint8_t *key) {
+    uint32_t used = atomic_load(&s->control->actors.used);
+    for (uint32_t i = 1; i < used; i++)
+        if (is_named(&s->actors[i], key)) return i;
+    return 0;
+}
+
+static uint32_t take_actor(PrSession *s) {
+    PrTable *table = &s->control->actors;
+    uint32_t actor = table->head, used = atomic_load(&table->used);
+    if (actor) {
+        table->head = s->actors[actor].next;
+        pr_crash_point();
+        table->n_free--;
+    } else if (used < table->limit) {
+        atomic_store(&table->used, used + 1);
+        actor = used;
+    }
+    return actor;
+}
+
+/* Its object is gone: nobody knows the actor any more, and it has no calls. */
+void pr_actor_free(PrSession *s, uint32_t actor) {
+    PrActor *a = &s->actors[actor];
+    PrTable *table = &s->control->actors;
+    uint32_t death = pr_slot(a->death);
+    uint64_t word = atomic_load(&a->state), epoch = pr_epoch(s);
+    a->death = 0;
+    pr_crash_point();
+    atomic_store(&a->state, ((word >> 32) + 1) << 32 | PR_ACTOR_FREE);
+    if (death) pr_unref(s, death);
+    pr_lock(s, &table->lock);
+    if (pr_epoch(s) == epoch) {
+        a->next = table->head;
+        pr_crash_point();
+        table->head = actor;
+        pr_crash_point();
+        table->n_free++;
+    }
+    pr_unlock(&table->lock);
+}
+
+/* LIVE, and nothing of it there yet. 0, PR_LIMIT, PR_STALE. */
+static int new_actor(PrSession *s, uint32_t object, const uint8_t *key, uint32_t flags,
+                     uint32_t job, uint32_t *actor) {
+    PrTable *table = &s->control->actors;
+    int status = 0;
+    pr_lock(s, &table->lock);
+    if (key && find_name(s, key)) {
+        status = PR_STALE;
+    } else if (!(*actor = take_actor(s))) {
+        status = PR_LIMIT;
+    } else {
+        PrActor *a = &s->actors[*actor];
+        a->owner = s->index;
+        a->object = object;
+        a->job = job;
+        a->death = 0;
+        memset(a->key, 0, sizeof a->key);
+        if (key) memcpy(a->key, key, sizeof a->key);
+        atomic_store(&a->flags, flags);
+        atomic_store(&a->creation, 0);
+        atomic_store(&a->worker, 0);
+        atomic_store(&a->calls, 0);
+        atomic_store(&a->idle, 0);
+        atomic_store(&a->cancels, 0);
+        set_actor_state(a, PR_ACTOR_LIVE);
+        if (flags & PR_ACTOR_DETACHED) atomic_fetch_add(&s->objects[object].refs, 1);
+    }
+    pr_unlock(&table->lock);
+    return status;
+}
+
+int pr_actor_create(PrSession *s, PrHandle object, const uint8_t *key, uint32_t flags,
+                    PrCall *creation, PrHandle *death) {
+    PrObject *o = &s->objects[pr_slot(object)];
+    uint32_t actor;
+    pr_enter(s);
+    int status = new_actor(s, pr_slot(object), key, flags, creation->job, &actor);
+    if (status) {
+        pr_abandon(s, object);
+    } else {
+        *pr_actor_in(o) = actor;
+        pr_crash_point();
+        pr_make_ready(s, pr_slot(object), PR_OBJECT_SEALED | PR_ACTOR);
+        creation->actor = actor;
+        creation->flags |= PR_TASK_CREATION;
+        creation->n_returns = 1;
+        status = pr_submit(s, creation, death);
+        if (status) {
+            pr_actor_die(s, actor);
+            pr_actor_end(s, actor, pr_epoch(s));
+            pr_release(s, pr_slot(object));
+        }
+    }
+    pr_leave(s);
+    return status;
+}
+
+void pr_actor_born(PrSession *s, uint32_t task) {
+    const PrTask *t = &s->tasks[task];
+    PrActor *a = actor_of(s, t);
+    uint32_t slot = atomic_load(&t->first_return);
+    atomic_fetch_add(&s->objects[slot].refs, 1);
+    a->death = pr_handle(atomic_load(&s->objects[slot].state), slot);
+    atomic_store(&a->creation, pr_handle(atomic_load(&t->state), task));
+}
+
+uint32_t pr_actor_of(const PrSession *s, uint32_t object) {
+    PrObject *o = &s->objects[object];
+    return atomic_load(&o->state) & PR_ACTOR ? *pr_actor_in(o) : 0;
+}
+
+/* This process refers to the object, unless nobody does: then the actor is about to end. */
+static int hold_if_held(PrSession *s, uint32_t slot) {
+    _Atomic uint32_t *refs = &s->objects[slot].refs;
+    if (s->held[slot]) {
+        s->held[slot]++;
+        return 1;
+    }
+    uint64_t bit = (uint64_t)1 << (slot & 63);
+    uint32_t n = atomic_load(refs);
+    atomic_fetch_or(&s->refs[slot >> 6], bit);
+    while (n && !atomic_compare_exchange_weak(refs, &n, n + 1)) {
+    }
+    if (n) s->held[slot] = 1;
+    else atomic_fetch_and(&s->refs[slot >> 6], ~bit);
+    return n != 0;
+}
+
+PrHandle pr_actor_find(PrSession *s, const uint8_t key[24]) {
+    PrHandle found = 0;
+    pr_enter(s);
+    pr_lock(s, &s->control->actors.lock);
+    uint32_t actor = find_name(s, key), slot = s->actors[actor].object;
+    if (actor && atomic_load(&s->actors[actor].creation) && hold_if_held(s, slot))
+        found = pr_handle(atomic_load(&s->objects[slot].state), slot);
+    pr_unlock(&s->control->actors.lock);
+    pr_leave(s);
+    return found;
+}
+
+uint32_t pr_actor_list(PrSession *s, uint32_t *actors, uint32_t room) {
+    uint32_t used = atomic_load(&s->control->actors.used), n = 0;
+    for (uint32_t i = 1; i < used; i++) {
+        if (actor_state(&s->actors[i]) != PR_ACTOR_LIVE) continue;
+        if (n < room) actors[n] = i;
+        n++;
+    }
+    return n;
+}
+
+/* -- calls ------------------------------------------------------------------------------------- */
+
+/* To the actor's queue, if there was no rebuild since `epoch`, which does the same; the follower of
+ * the call, to which it is no obstacle any more, or 0. */
+static uint32_t queue_call(PrSession *s, uint32_t task, uint64_t epoch) {
+    PrTask *t = &s->tasks[task];
+    PrActor *a = actor_of(s, t);
+    uint64_t follower = PR_RELEASED;
+    pr_lock(s, &a->queue.lock);
+    if (pr_epoch(s) == epoch) {
+        atomic_store_explicit(&t->next, 0, memory_order_relaxed);
+        pr_queue_append(s, &a->queue, task, task, 1);
+        /* Under the lock: who finds it released queues its own call behind it. */
+        follower = (uint32_t)atomic_fetch_or(&t->follower, PR_RELEASED);
+    }
+    pr_unlock(&a->queue.lock);
+    if (actor_state(a) == PR_ACTOR_DEAD) {
+        pr_call_node(s);
+    } else if (atomic_load(&a->idle) && atomic_exchange(&a->idle, 0)) {
+        pr_notify(s, &s->processes[atomic_load(&a->worker)]);
+    }
+    return follower == PR_RELEASED ? 0 : (uint32_t)follower;
+}
+
+void pr_release_call(PrSession *s, uint32_t task, uint64_t epoch) {
+    do {
+        pr_make_task_ready(&s->tasks[task]);
+        task = queue_call(s, task, epoch);
+    } while (task && pr_epoch(s) == epoch && atomic_fetch_sub(&s->tasks[task].missing, 1) == 1);
+}
+
+/* The latest call of this process to the actor, if it is not in the queue yet; it knows its
+ * follower by the next one. */
+static PrHandle held_call(PrSession *s, uint32_t actor) {
+    PrHandle *held = s->held_calls ? &s->held_calls[actor] : NULL;
+    if (!held || !*held || atomic_load(&s->actors[actor].flags) & PR_ACTOR_UNORDERED) return 0;
+    uint64_t word = atomic_load(&s->tasks[pr_slot(*held)].follower);
+    if (!pr_same(word, *held) || (uint32_t)word == PR_RELEASED) *held = 0;
+    return *held;
+}
+
+/* Whether the call has to wait for that earlier one. */
+static int follow(PrSession *s, PrHandle earlier, uint32_t task) {
+    uint64_t none = earlier & ~(uint64_t)UINT32_MAX;
+    return earlier &&
+           atomic_compare_exchange_strong(&s->tasks[pr_slot(earlier)].follower, &none, none | task);
+}
+
+/* One missing for each dependency, one for the earlier call, and one for all of these together, so
+ * that it does not go before they are linked. */
+static void hold_back(PrSession *s, uint32_t task, PrHandle earlier, uint64_t epoch) {
+    PrTask *t = &s->tasks[task];
+    uint64_t word = atomic_load_explicit(&t->state, memory_order_relaxed);
+    atomic_store_explicit(&t->follower, word & ~(uint64_t)UINT32_MAX, memory_order_relaxed);
+    atomic_store(&t->missing, t->n_dependencies + 2);
+    pr_set_task_state(t, PR_TASK_WAITING);
+    uint32_t there = pr_link_dependencies(s, task) + 1;
+    there += !follow(s, earlier, task);
+    if (s->held_calls) s->held_calls[t->actor] = pr_handle(word, task);
+    if (atomic_fetch_sub(&t->missing, there) == there) pr_release_call(s, task, epoch);
+}
+
+void pr_submit_call(PrSession *s, uint32_t task, uint64_t epoch) {
+    PrTask *t = &s->tasks[task];
+    PrActor *a = actor_of(s, t);
+    PrHandle earlier = held_call(s, t->actor);
+    atomic_fetch_add(&a->calls, 1);
+    if (t->n_dependencies || earlier) {
+        hold_back(s, task, earlier, epoch);
+    } else {
+        pr_set_task_state(t, PR_TASK_READY);
+        queue_call(s, task, epoch);
+    }
+    if (actor_state(a) == PR_ACTOR_DEAD) fail_queue(s, a, pr_epoch(s));
+}
+
+void pr_call_again(PrSession *s, uint32_t task) {
+    if (s->calls && s->calls_epoch != pr_epoch(s)) s->calls = 0;
+    atomic_store_explicit(&s->tasks[task].next, s->calls, memory_order_relaxed);
+    s->calls = task;
+    s->calls_epoch = pr_epoch(s);
+}
+
+/* -- serving ----------------------------------------------------------------------------------- */
+
+void pr_actor_begin(PrSession *s, uint32_t creation) {
+    PrActor *a = actor_of(s, &s->tasks[creation]);
+    pr_enter(s);
+    pr_give_queue(s);
+    s->calls = 0;
+    atomic_store(&a->worker, s->index);
+    pr_leave(s);
+}
+
+uint32_t pr_take_call(PrSession *s, uint32_t actor, uint64_t *epoch) {
+    PrQueue *q = &s->actors[actor].queue;
+    uint32_t n = TAKEN, tail;
+    pr_enter(s);
+    if (s->calls && s->calls_epoch != pr_epoch(s)) s->calls = 0;
+    if (!s->calls && atomic_load(&q->count)) {
+        pr_lock(s, &q->lock);
+        s->calls_epoch = pr_epoch(s);
+        s->calls = pr_queue_detach(s, q, &n, &tail);
+        pr_unlock(&q->lock);
+    }
+    uint32_t task = s->calls;
+    if (task) s->calls = atomic_load_explicit(&s->tasks[task].next, memory_order_relaxed);
+    *epoch = s->calls_epoch;
+    pr_leave(s);
+    return task;
+}
+
+int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch) {
+    pr_enter(s);
+    int runs = pr_epoch(s) == epoch && pr_start_task(s, task);
+    pr_leave(s);
+    return runs;
+}
+
+int pr_actor_unwanted(const PrSession *s, uint32_t actor) {
+    const PrActor *a = &s->actors[actor];
+    return !atomic_load(&a->calls) && !atomic_load(&s->objects[a->object].refs);
+}
+
+int pr_actor_idle(PrSession *s, uint32_t actor) {
+    PrActor *a = &s->actors[actor];
+    int stale = s->calls && s->calls_epoch != pr_epoch(s);
+    atomic_store(&a->idle, 1);
+    return !atomic_load(&a->queue.count) && (!s->calls || stale) && !pr_actor_unwanted(s, actor);
+}
+
+/* -- the end ----------------------------------------------------------------------------------- */
+
+/* A call that no process will run. */
+static void fail_call(PrSession *s, const PrActor *a, uint32_t task) {
+    if (!pr_start_task(s, task)) return;
+    if (a->death) pr_fail_task_like(s, task, pr_slot(a->death));
+    else pr_fail_task(s, task, PR_ACTOR_DIED, "it was never made");
+}
+
+/* Unless there is a recovery, which sees to the rest. The actor is DEAD, or was and is another by
+ * now, whose queue is none of our business. */
+static void fail_queue(PrSession *s, PrActor *a, uint64_t epoch) {
+    uint32_t n, tail, task;
+    do {
+        n = 1;
+        pr_lock(s, &a->queue.lock);
+        int dead = pr_epoch(s) == epoch && actor_state(a) == PR_ACTOR_DEAD;
+        task = dead ? pr_queue_detach(s, &a->queue, &n, &tail) : 0;
+        pr_unlock(&a->queue.lock);
+        if (task) fail_call(s, a, task);
+    } while (task);
+}
+
+void pr_fail_calls(PrSession *s) {
+    uint32_t used = atomic_load(&s->control->actors.used);
+    int again = 1;
+    pr_enter(s);
+    while (again) {
+        again = 0;
+        for (uint32_t i = 1; i < used; i++) {
+            PrActor *a = &s->actors[i];
+            if (!atomic_load(&a->queue.count) || actor_state(a) != PR_ACTOR_DEAD) continue;
+            fail_queue(s, a, pr_epoch(s));
+            again = 1; /* others may have waited for these calls */
+        }
+    }
+    pr_leave(s);
+}
+
+void pr_actor_die(PrSession *s, uint32_t actor) {
+    PrActor *a = &s->actors[actor];
+    atomic_fetch_add(&a->calls, 1); /* as one for us: it stays until pr_actor_end is through */
+    set_actor_state(a, PR_ACTOR_DEAD);
+}
+
+void pr_actor_end(PrSession *s, uint32_t actor, uint64_t epoch) {
+    PrActor *a = &s->actors[actor];
+    /* What this process had taken and not begun. */
+    while (atomic_load(&a->worker) == s->index && s->calls && s->calls_epoch == pr_epoch(s) &&
+           pr_epoch(s) == epoch) {
+        uint32_t task = s->calls;
+        s->calls = atomic_load_explicit(&s->tasks[task].next, memory_order_relaxed);
+        fail_call(s, a, task);
+    }
+    fail_queue(s, a, epoch);
+    if (pr_epoch(s) != epoch) return;
+    if (atomic_fetch_and(&a->flags, ~(uint32_t)PR_ACTOR_DETACHED) & PR_ACTOR_DETACHED)
+        atomic_fetch_sub(&s->objects[a->object].refs, 1);
+    pr_call_over(s, actor);
+    pr_bury(s);
+}
+
+void pr_call_over(PrSession *s, uint32_t actor) {
+    PrActor *a = &s->actors[actor];
+    uint32_t object = a->object;
+    if (atomic_fetch_sub(&a->calls, 1) == 1) pr_actor_let_go(s, object);
+}
+
+/* Conditions that stay once all hold: DEAD, no calls, no references. What is read here is that of
+ * one actor if the object's generation is still the same at the end. */
+void pr_actor_let_go(PrSession *s, uint32_t object) {
+    PrObject *o = &s->objects[object];
+    uint64_t word = atomic_load(&o->state), dying;
+    do {
+        if (!(word & PR_ACTOR) || pr_state(word) != PR_OBJECT_SEALED) return;
+        const PrActor *a = &s->actors[*pr_actor_in(o)];
+        if (atomic_load(&o->refs) || atomic_load(&a->calls)) return;
+        uint32_t worker = atomic_load(&a->worker);
+        if (actor_state(a) != PR_ACTOR_DEAD) {
+            if (worker && worker != s->index) pr_notify(s, &s->processes[worker]);
+            return;
+        }
+        dying = (word & ~(uint64_t)UINT32_MAX) | (uint64_t)s->index << PR_CANCELLER | PR_ACTOR |
+                PR_OBJECT_DYING;
+    } while (!atomic_compare_exchange_strong(&o->state, &word, dying));
+    pr_enlist(s, object);
+}
+
+uint32_t pr_actor_kill(PrSession *s, uint32_t actor, int restart) {
+    PrActor *a = &s->actors[actor];
+    PrHandle creation = atomic_load(&a->creation);
+    PrTask *t = &s->tasks[pr_slot(creation)];
+    uint32_t worker = 0;
+    if (actor_state(a) != PR_ACTOR_LIVE || !creation) return 0;
+    if (!restart) {
+        atomic_fetch_or(&a->flags, PR_ACTOR_KILLED);
+        t->retries_left = 0;
+        pr_enter(s);
+        /* Not begun: the slot of its creation stays in a queue, perhaps for long. */
+        if (pr_cancel_creation(s, creation) && actor_state(a) == PR_ACTOR_LIVE) {
+            pr_actor_die(s, actor);
+            pr_actor_end(s, actor, pr_epoch(s));
+        }
+        pr_leave(s);
+    }
+    uint64_t word = atomic_load(&t->state);
+    worker = atomic_load(&t->worker);
+    return pr_same(word, creation) && pr_state(word) == PR_TASK_RUNNING ? worker : 0;
+}

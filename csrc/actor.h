@@ -1,0 +1,81 @@
+/* Actors: a worker of their own, and a queue of calls; see session.h.
+ *
+ *     FREE -> LIVE -> DEAD -> FREE
+ *
+ * An object stands for an actor: handles are references to it. The task that makes the actor, its
+ * creation, is RUNNING as long as the actor lives, by the process that serves it: so it holds its
+ * resources and its arguments, and is tried again if the process dies (retries: restarts). Its one
+ * result is sealed when the actor ends, as a failure, which is that of all calls from then on.
+ *
+ * Calls of one process run in the order of their submission: one whose dependencies are missing
+ * holds back those that the process submits after it. When it goes to the queue, it lets the next
+ * one go (`follower`).
+ *
+ * An actor ends when nobody refers to its object and it has no calls left, when its creation fails,
+ * when its process leaves, and when it is killed.
+ */
+#ifndef PYRAY_ACTOR_H
+#define PYRAY_ACTOR_H
+
+#include "task.h"
+
+/* `object` (RESERVED, with a block, its bytes written) is sealed to stand for a new actor, which
+ * `creation` will make. `key` of its name, or NULL. *death is what it will have died of, held by
+ * this process. 0, PR_FULL, PR_LIMIT (too many actors), or PR_STALE: there is one of that name. If
+ * it is not 0, the object is gone. */
+int pr_actor_create(PrSession *s, PrHandle object, const uint8_t *key, uint32_t flags,
+                    PrCall *creation, PrHandle *death);
+/* The actor that an object which this process holds stands for; 0: none. */
+uint32_t pr_actor_of(const PrSession *s, uint32_t object);
+/* The object of the live actor of that name, held by this process once more; or 0. */
+PrHandle pr_actor_find(PrSession *s, const uint8_t key[24]);
+/* What is to be done to end it on purpose. With `restart`, it may be made anew. The process to be
+ * killed, 0 if none serves it. The caller holds its object. */
+uint32_t pr_actor_kill(PrSession *s, uint32_t actor, int restart);
+/* Of live actors, up to `room` slots; how many there are. */
+uint32_t pr_actor_list(PrSession *s, uint32_t *actors, uint32_t room);
+
+/* -- for the process that serves it ------------------------------------------------------------ */
+
+/* The creation that this process runs makes it the actor's: other tasks it has taken go back. */
+void pr_actor_begin(PrSession *s, uint32_t creation);
+/* The next call, READY still, and of which epoch that is true; 0: there is none. */
+uint32_t pr_take_call(PrSession *s, uint32_t actor, uint64_t *epoch);
+/* One that was taken is RUNNING then: 1. 0: it was cancelled, or is in the queue again. */
+int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch);
+/* Says that the process waits for calls: 1 if it has to, after which who submits one notifies it.
+ */
+int pr_actor_idle(PrSession *s, uint32_t actor);
+/* Nobody will ever call it again. */
+int pr_actor_unwanted(const PrSession *s, uint32_t actor);
+
+/* -- for task.c, object.c and recover.c; all inside ----------------------------------------------
+ */
+
+/* The creation is about to be queued. */
+void pr_actor_born(PrSession *s, uint32_t task);
+/* A new call: to the queue, or behind what it has to wait for. */
+void pr_submit_call(PrSession *s, uint32_t task, uint64_t epoch);
+/* A call that misses nothing any more: it and its followers go to the queue. */
+void pr_release_call(PrSession *s, uint32_t task, uint64_t epoch);
+/* Tried again, ahead of the others, by the process that runs it. */
+void pr_call_again(PrSession *s, uint32_t task);
+/* It is not pending any more. */
+void pr_call_over(PrSession *s, uint32_t actor);
+/* Its creation is over: DEAD from now on. Waits for nothing. */
+void pr_actor_die(PrSession *s, uint32_t actor);
+/* And then: its calls fail, unless there was a recovery since `epoch`, which sees to that. */
+void pr_actor_end(PrSession *s, uint32_t actor, uint64_t epoch);
+/* Calls in the queues of dead actors fail. */
+void pr_fail_calls(PrSession *s);
+/* It has lost a reference, or a call: the object dies if it was the last of both, and of a dead
+ * actor. Waits for nothing. */
+void pr_actor_let_go(PrSession *s, uint32_t object);
+/* Its object is gone. May wait for a lock. */
+void pr_actor_free(PrSession *s, uint32_t actor);
+
+static inline uint32_t *pr_actor_in(PrObject *o) {
+    return (uint32_t *)(void *)o->bytes;
+}
+
+#endif
