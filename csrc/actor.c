@@ -171,13 +171,27 @@ static int hold_if_held(PrSession *s, uint32_t slot) {
     return n != 0;
 }
 
+/* Under the table's lock. */
+static PrHandle hold_actor(PrSession *s, uint32_t actor) {
+    const PrActor *a = &s->actors[actor];
+    if (!actor || actor_state(a) != PR_ACTOR_LIVE || !atomic_load(&a->creation)) return 0;
+    if (!hold_if_held(s, a->object)) return 0;
+    return pr_handle(atomic_load(&s->objects[a->object].state), a->object);
+}
+
 PrHandle pr_actor_find(PrSession *s, const uint8_t key[24]) {
-    PrHandle found = 0;
     pr_enter(s);
     pr_lock(s, &s->control->actors.lock);
-    uint32_t actor = find_name(s, key), slot = s->actors[actor].object;
-    if (actor && atomic_load(&s->actors[actor].creation) && hold_if_held(s, slot))
-        found = pr_handle(atomic_load(&s->objects[slot].state), slot);
+    PrHandle found = hold_actor(s, find_name(s, key));
+    pr_unlock(&s->control->actors.lock);
+    pr_leave(s);
+    return found;
+}
+
+PrHandle pr_actor_hold(PrSession *s, uint32_t actor) {
+    pr_enter(s);
+    pr_lock(s, &s->control->actors.lock);
+    PrHandle found = hold_actor(s, actor);
     pr_unlock(&s->control->actors.lock);
     pr_leave(s);
     return found;
@@ -403,7 +417,7 @@ void pr_actor_let_go(PrSession *s, uint32_t object) {
         if (atomic_load(&o->refs) || atomic_load(&a->calls)) return;
         uint32_t worker = atomic_load(&a->worker);
         if (actor_state(a) != PR_ACTOR_DEAD) {
-            if (worker && worker != s->index) pr_notify(s, &s->processes[worker]);
+            if (worker) pr_notify(s, &s->processes[worker]);
             return;
         }
         dying = (word & ~(uint64_t)UINT32_MAX) | (uint64_t)s->index << PR_CANCELLER | PR_ACTOR |

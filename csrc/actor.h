@@ -32,6 +32,8 @@ PrHandle pr_actor_find(PrSession *s, const uint8_t key[24]);
 /* What is to be done to end it on purpose. With `restart`, it may be made anew. The process to be
  * killed, 0 if none serves it. The caller holds its object. */
 uint32_t pr_actor_kill(PrSession *s, uint32_t actor, int restart);
+/* The object of that actor if it lives, held by this process once more; or 0. */
+PrHandle pr_actor_hold(PrSession *s, uint32_t actor);
 /* Of live actors, up to `room` slots; how many there are. */
 uint32_t pr_actor_list(PrSession *s, uint32_t *actors, uint32_t room);
 

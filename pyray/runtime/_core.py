@@ -1,5 +1,8 @@
 """What the compiled modules of the runtime offer to its Python ones."""
 
+from pyray.runtime._actor import DONE, Actor, current_actor
+from pyray.runtime._actors import actor_state, find_actor, kill_actor, list_actors
+from pyray.runtime._execution import task_errors
 from pyray.runtime._object import (
     ObjectRef,
     check_unique,
@@ -16,31 +19,39 @@ from pyray.runtime._object import (
     wait,
     wait_for_news,
 )
-from pyray.runtime._task import Call, ObjectRefGenerator, Submitter, cancel
+from pyray.runtime._task import Call, Creation, NameTaken, ObjectRefGenerator, Submitter, cancel
 from pyray.runtime._worker import (
     cancel_requested,
     current_function,
     current_task,
     own_function,
     run_worker,
-    task_errors,
 )
 from pyray.store._session import Session
 
 __all__ = [
+    "DONE",
+    "Actor",
     "Call",
+    "Creation",
+    "NameTaken",
     "ObjectRef",
     "ObjectRefGenerator",
     "Session",
     "Submitter",
+    "actor_state",
     "cancel",
     "cancel_requested",
     "check_unique",
+    "current_actor",
     "current_function",
     "current_task",
+    "find_actor",
     "get",
     "get_checked",
     "get_session",
+    "kill_actor",
+    "list_actors",
     "news",
     "own_function",
     "publish",

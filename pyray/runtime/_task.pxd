@@ -10,6 +10,13 @@ cdef class Call:
     cdef readonly str name
     cdef readonly int num_returns
     cdef ObjectRef label
+    cdef ObjectRef actor  # whose method it calls, or None
+    cdef tuple making     # of an actor: description, key, flags; or None
+    cdef int max_pending
+
+
+cdef class Creation:
+    cdef Call call
 
 
 cdef class Submitter:

@@ -22,7 +22,30 @@ class Call:
         retry_exceptions: bool,
         max_calls: int = 0,
         backlog: int = 0,
+        actor: ObjectRef[Any] | None = None,
+        method: str = "",
+        group: str = "",
+        max_pending: int = -1,
     ) -> None: ...
+
+class NameTaken(ValueError): ...
+
+class Creation:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        function: ObjectRef[Any],
+        shape: int,
+        name: str,
+        max_restarts: int,
+        description: tuple[Any, ...],
+        key: bytes | None = None,
+        detached: bool = False,
+        ordered: bool = True,
+        job: int = 0,
+    ) -> None: ...
+    def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ObjectRef[Any]: ...
 
 class Submitter:
     def __init__(

@@ -58,14 +58,22 @@ cdef class Call:
     """
 
     def __init__(self, session, *, function, shape, str name, int num_returns, int max_retries,
-                 bint retry_exceptions, int max_calls=0, int backlog=0):
+                 bint retry_exceptions, int max_calls=0, int backlog=0, actor=None, str method="",
+                 str group="", int max_pending=-1):
+        about = str(max_calls)
         self.name = name
         self.num_returns = num_returns
         self.serial = serial_now()
         if num_returns > MOST_RETURNS:
             raise ValueError(f"num_returns is {num_returns}, but may be at most {MOST_RETURNS}")
         memset(&self.call, 0, sizeof(PrCall))
-        self.label = put_label(session, f"{max_calls} {name}".encode("utf-8", "replace"), function)
+        if actor is not None:
+            about = f"{method}@{group}"
+            self.actor = actor
+            self.call.actor = pr_actor_of(&open_session().s, slot_of(actor))
+            self.call.flags = PR_TASK_CALL
+        self.max_pending = max_pending
+        self.label = put_label(session, f"{about} {name}".encode("utf-8", "replace"), function)
         self.call.function = slot_of(function)
         self.call.label = slot_of(self.label)
         self.call.shape = shape
@@ -118,6 +126,8 @@ cdef object submit(Session session, Call call, tuple args, dict kwargs):
     cdef PrCall c = call.call
     cdef PrHandle[1] one
     cdef int status
+    if call.max_pending >= 0 and session.s.actors[c.actor].calls >= <uint32_t> call.max_pending:
+        raise too_many_pending(call)
     if PyTuple_GET_SIZE(args) or PyDict_Size(kwargs):
         return submit_with_arguments(session, call, args, kwargs)
     c.parent = parent
@@ -140,6 +150,8 @@ cdef object submit_many(Session session, Call call, PrCall *c):
     cdef uint32_t i
     cdef bytearray room
     cdef PrHandle *handles
+    if call.making is not None:
+        return create_actor(session, call, c)
     room = bytearray(8 * c.n_returns + 8)
     handles = <PrHandle *> <char *> room
     if pr_submit(&session.s, c, handles):
@@ -233,13 +245,32 @@ cdef object submit_with_arguments(Session session, Call call, tuple args, dict k
     return submit_many(session, call, &c)  # `_large` and `refs` are held until then
 
 
+cdef PrHandle write_object(Session session, Encoder e, list refs) except 0:
+    """What was encoded, as an object that is not sealed yet."""
+    cdef uint32_t n = 0 if refs is None else len(refs), i
+    cdef PrHandle handle = 0
+    cdef uint8_t *out
+    cdef uint64_t *targets
+    if pr_create(&session.s, e.b.total_size, n, &handle, &out):
+        from pyray.runtime.exceptions import ObjectStoreFullError
+        raise ObjectStoreFullError(
+            f"there is no room for arguments of {e.b.total_size} bytes: {session.stats()}")
+    try:
+        write_message(e, out)
+    except BaseException:
+        pr_abandon(&session.s, handle)
+        raise
+    if n:
+        targets = <uint64_t *> (out + ((e.b.total_size + 7) & ~<uint64_t> 7))
+        for i in range(n):
+            targets[i] = (<ObjectRef> refs[i]).handle
+    return handle
+
+
 cdef object encode_arguments(Session session, object value, uint8_t *small, PrCall *c):
     """Into `small`, or an object, which is returned."""
     cdef Encoder e = acquire(None, None)
     cdef PrHandle handle = 0
-    cdef uint8_t *out
-    cdef uint64_t *targets
-    cdef uint32_t n = 0, i
     cdef list refs = None
     cdef bint collects = True
     begin_collecting()
@@ -252,16 +283,7 @@ cdef object encode_arguments(Session session, object value, uint8_t *small, PrCa
             c.inline_arguments = small
             c.arguments_size = e.b.total_size
             return None
-        n = 0 if refs is None else len(refs)
-        if pr_create(&session.s, e.b.total_size, n, &handle, &out):
-            from pyray.runtime.exceptions import ObjectStoreFullError
-            raise ObjectStoreFullError(
-                f"there is no room for arguments of {e.b.total_size} bytes: {session.stats()}")
-        write_message(e, out)
-        if n:
-            targets = <uint64_t *> (out + ((e.b.total_size + 7) & ~<uint64_t> 7))
-            for i in range(n):
-                targets[i] = (<ObjectRef> refs[i]).handle
+        handle = write_object(session, e, refs)
     finally:
         if collects:
             end_collecting()
@@ -269,6 +291,70 @@ cdef object encode_arguments(Session session, object value, uint8_t *small, PrCa
     pr_seal(&session.s, handle, 0)
     c.arguments = handle
     return new_ref(handle)
+
+
+# -- actors --------------------------------------------------------------------------------------
+
+class NameTaken(ValueError):
+    """There is an actor of that name."""
+
+
+@cython.final
+cdef class Creation:
+    """How actors of a class, with its options, are made in one session.
+
+    `description`, which holds references, is the value of the object that stands for the actor;
+    `key` (24 bytes) is that of its name. `submit` returns a reference to that object.
+    """
+
+    def __init__(self, session, *, function, shape, str name, int max_restarts, tuple description,
+                 key=None, bint detached=False, bint ordered=True, uint32_t job=0):
+        self.call = Call(session, function=function, shape=shape, name=name, num_returns=0,
+                         max_retries=max_restarts, retry_exceptions=False)
+        flags = (PR_ACTOR_DETACHED if detached else 0) | (0 if ordered else PR_ACTOR_UNORDERED)
+        self.call.making = (description, key, flags)
+        self.call.call.job = job
+
+    def submit(self, tuple args, dict kwargs):
+        """Make an actor; raises NameTaken."""
+        return submit(open_session(), self.call, args, kwargs)
+
+
+cdef object create_actor(Session session, Call call, PrCall *c):
+    cdef Encoder e = acquire(None, None)
+    cdef PrHandle handle = 0, death = 0
+    cdef const uint8_t *key = NULL
+    cdef bint collects = True
+    cdef int status
+    description, name_key, flags = call.making
+    begin_collecting()
+    try:
+        e.encode(description)
+        refs = end_collecting()
+        collects = False
+        handle = write_object(session, e, refs)
+    finally:
+        if collects:
+            end_collecting()
+        release(e)
+    if name_key is not None:
+        key = <const uint8_t *> <const char *> <bytes> name_key
+    status = pr_actor_create(&session.s, handle, key, flags, c, &death)
+    if status == PR_STALE:
+        raise NameTaken(f"there is an actor of the name of this one: {call.name}")
+    if status == PR_LIMIT:
+        raise RuntimeError("this session has as many actors as it may have: drop handles of some")
+    if status:
+        raise full(session, call)
+    pr_release(&session.s, pr_slot(death))
+    return new_ref(handle)
+
+
+cdef object too_many_pending(Call call):
+    from pyray.runtime.exceptions import PendingCallsLimitExceeded
+    return PendingCallsLimitExceeded(
+        f"the actor has {call.max_pending} calls that are not over, as many as max_pending_calls "
+        f"allows: {call.name} was not called. Get results before you call it again")
 
 
 # -- generators ----------------------------------------------------------------------------------

@@ -1,83 +1,50 @@
 """The loop of a worker: take a task, call its function, seal its results.
 
 A crash at any point leaves the task RUNNING with a dead worker: it is tried again, or its results
-fail, by the recovery (csrc/recover.c). Results are sealed one by one before the task is finished;
-one that is tried again leaves those alone that are sealed.
-
-`hooks` does what is slow or rare (worker.py). Imports `functions` and `generators` when needed.
+fail, by the recovery (csrc/recover.c). A task that creates an actor makes the worker that actor's,
+for the rest of its life (_actor.pyx). `hooks` does what is slow or rare (worker.py).
 """
 
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 
-from pyray.runtime._object cimport (
-    ObjectRef,
-    encode_object,
-    end_task,
-    ref_to,
-    set_in_task,
-    value_of,
-    wait_for_room,
-)
+from pyray.runtime._actor cimport call_slot, serve_actor
+from pyray.runtime._execution cimport Execution, Function, Label
+from pyray.runtime._object cimport end_task, ref_to, set_in_task
 from pyray.runtime._task cimport set_parent
-from pyray.serialization._decoder cimport decode
 from pyray.store._session cimport *
-
-from collections import deque
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
-    bytes PyBytes_FromStringAndSize(const char *data, Py_ssize_t size)
 
 cdef enum:
-    KEYWORDS = 8
-    PLACED = 16
-    OBJECT_LOST = 3
     CANCELLED = 2
-    MOST_LOADED = 1000
-    SMALL = 1000
-
-# Failures of tasks of this process, the latest last: for error_info().
-cdef object failures = deque(maxlen=256)
-
-
-cdef class Function:
-    """A function that this worker has loaded, and what its tasks have in common."""
-
-    cdef PrHandle handle  # of the object it came from, which may be gone: its slot another's
-    cdef object function, options
-    cdef object error  # why it could not be loaded
-    cdef int calls     # that count, for those with max_calls
-
-
-cdef class Label:
-    cdef PrHandle handle
-    cdef str name
-    cdef int max_calls
-
 
 cdef Worker worker = None  # of this process
 
 
-cdef int shorten(dict loaded) except -1:
-    """Of too many, the half that was loaded first goes: functions may be made for ever."""
-    if len(loaded) >= MOST_LOADED:
-        for key in list(loaded)[:MOST_LOADED // 2]:
-            del loaded[key]
-    return 0
-
-
 def current_task():
     """What this process is doing, if it is a worker that runs a task; else None."""
+    cdef PrSession *s
     cdef PrTask *t
+    cdef PrTask *held  # the task whose resources it has: an actor's is its creation
+    cdef uint32_t slot
     if worker is None or not worker.task:
         return None
-    t = &worker.session.s.tasks[worker.task]
-    return {
-        "task_id": f"{pr_handle(t.state, worker.task):032x}",
+    s = &worker.session.s
+    slot = call_slot() or worker.task
+    t = &s.tasks[slot]
+    held = &s.tasks[worker.task]
+    task = {
+        "task_id": f"{pr_handle(t.state, slot):032x}",
         "name": worker.label(t.label).name, "attempt": t.attempt,
-        "resources": worker.session.resources_of(t.shape), "gpu_ids": worker.gpu_ids(),
-        "parent": f"{t.parent:032x}"}
+        "resources": worker.session.resources_of(held.shape), "gpu_ids": worker.gpu_ids(),
+        "parent": f"{t.parent:032x}", "is_creation": (t.flags & PR_TASK_CREATION) != 0}
+    if held.flags & PR_TASK_CREATION:
+        object_slot = s.actors[held.actor].object
+        task["actor_id"] = f"{pr_handle(s.objects[object_slot].state, object_slot):032x}"
+        task["actor_restarts"] = held.attempt
+    return task
 
 
 def current_function():
@@ -107,11 +74,6 @@ def cancel_requested():
     return True
 
 
-def task_errors():
-    """The latest failures of tasks that ran in this process."""
-    return list(failures)
-
-
 def run_worker(Session session, hooks):
     """Runs tasks until the worker shall leave."""
     global worker
@@ -129,25 +91,8 @@ def run_worker(Session session, hooks):
         worker = None
 
 
-cdef bint is_small(object value):
-    """Whether a value is sealed, and can be given up, at once and without any user code."""
-    cdef type cls = type(value)
-    if cls is bytes or cls is str:
-        return len(value) < SMALL
-    return value is None or cls is bool or cls is int or cls is float
-
-
 @cython.final
-cdef class Worker:
-    cdef Session session
-    cdef object hooks
-    cdef dict functions, labels  # by slot
-    cdef uint32_t task      # slot of the one that runs, 0: none
-    cdef bint in_user_code
-    cdef uint32_t shape     # that the process is set up for
-    cdef bint leaving
-    cdef object env_error
-
+cdef class Worker(Execution):
     cdef int run(self) except -1:
         cdef PrSession *s = &self.session.s
         cdef uint32_t task
@@ -175,26 +120,6 @@ cdef class Worker:
             self.env_error = error
         return 0
 
-    cdef PrHandle handle_of(self, uint32_t slot):
-        """Of an object that the task holds."""
-        return pr_handle(self.session.s.objects[slot].state, slot)
-
-    cdef Label label(self, uint32_t number):
-        cdef Label label = self.labels.get(number)
-        cdef PrHandle handle = self.handle_of(number)
-        if label is None or label.handle != handle:
-            shorten(self.labels)
-            label = Label.__new__(Label)
-            label.handle = handle
-            calls, name = bytes(self.session.function(number)).rstrip(b"\0").decode().split(" ", 1)
-            label.name, label.max_calls = name, int(calls)
-            self.labels[number] = label
-        return label
-
-    cdef list gpu_ids(self):
-        cdef uint64_t bits = self.session.s.self.gpus
-        return [i for i in range(64) if bits >> i & 1]
-
     # -- one task -------------------------------------------------------------------------------
 
     cdef int execute(self, uint32_t task) except -1:
@@ -219,7 +144,12 @@ cdef class Worker:
         try:
             if t.shape != self.shape:
                 set_up = self.prepare(t)
-            self.call(task, t)
+            if t.flags & PR_TASK_CREATION:
+                set_up = False  # nothing comes after it
+                serve_actor(self, task)
+                self.leaving = True
+            else:
+                self.call(task, t)
         finally:
             set_parent(0)
             end_task(self.session)
@@ -238,21 +168,6 @@ cdef class Worker:
             return True
         return False
 
-    cdef Function function(self, uint32_t number):
-        cdef Function f = self.functions.get(number)
-        cdef PrHandle handle = self.handle_of(number)
-        if f is None or f.handle != handle:
-            shorten(self.functions)
-            f = Function.__new__(Function)
-            f.handle = handle
-            try:
-                f.function, f.options = self.hooks.load(
-                    self.session, handle, self.session.function(number))
-            except Exception as error:
-                f.error = error
-            self.functions[number] = f
-        return f
-
     cdef int call(self, uint32_t task, PrTask *t) except -1:
         cdef Function f = self.function(t.function)
         cdef Label label = self.label(t.label)
@@ -269,7 +184,7 @@ cdef class Worker:
                     result = f.function(*args, **kwargs)
                 args = kwargs = None
                 if t.flags & PR_TASK_STREAMING:
-                    self.stream(t, result)
+                    self.stream(task, t, result)
                     result = None
             finally:
                 self.in_user_code = False
@@ -279,7 +194,7 @@ cdef class Worker:
         except BaseException as error:
             if self.session.dead:
                 self.hooks.end_fork(label.name, error)
-            self.fail(task, t, f, label, error)
+            self.fail(task, t, label, error)
         else:
             pr_finish(&self.session.s, task)
         if label.max_calls:
@@ -288,142 +203,12 @@ cdef class Worker:
                 self.leaving = True
         return 0
 
-    cdef tuple arguments(self, PrTask *t):
-        """Positional arguments, and keyword ones or None."""
-        cdef PrSession *s = &self.session.s
-        cdef uint32_t k
-        cdef object value = None, args = (), kwargs = None
-        if t.arguments:
-            value = value_of(self.session, pr_slot(t.arguments), False)
-        elif t.arguments_size:
-            value = decode(PyBytes_FromStringAndSize(<char *> t.inline_arguments, t.arguments_size),
-                           None, True, (), None)
-        if not t.flags & PLACED:
-            if value is None:
-                return (), None
-            return value if t.flags & KEYWORDS else (value, None)
-        values = [value_of(self.session, pr_dependency(s, t, k), False)
-                  for k in range(t.n_dependencies)]
-        if value is None:
-            return tuple(values), None
-        args = list(value[1])
-        kwargs = value[2] if t.flags & KEYWORDS else None
-        for place, found in zip(value[0], values):
-            if type(place) is int:
-                args[place] = found
-            else:
-                kwargs[place] = found
-        return tuple(args), kwargs
-
-    # -- results --------------------------------------------------------------------------------
-
-    cdef bint is_pending(self, uint32_t slot):
-        return pr_state(self.session.s.objects[slot].state) == PR_OBJECT_PENDING
-
-    cdef int seal_one(self, uint32_t slot, object value, str name) except -1:
-        if not self.is_pending(slot):
-            return 0  # by an earlier attempt
-        try:
-            encode_object(self.session, value, slot, False)
-        except (MemoryError, RecursionError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            from pyray.runtime.exceptions import RayError
-            if isinstance(error, RayError):
-                raise
-            from pyray.runtime.functions import result_error
-            raise result_error(error, value, name) from error
-        return 0
-
-    cdef int seal(self, PrTask *t, object result, str name) except -1:
-        cdef uint32_t slot = t.first_return, i
-        if t.n_returns == 1:
-            if t.flags & PR_TASK_DYNAMIC:
-                from pyray.runtime.generators import DynamicObjectRefGenerator
-                result = DynamicObjectRefGenerator(
-                    [encode_object(self.session, value, 0, False) for value in result])
-            if is_small(result):
-                pr_returning(&self.session.s)
-            return self.seal_one(slot, result, name)
-        if t.n_returns == 0:
-            return 0
-        values = self.several(result, t.n_returns, name)
-        for i in range(t.n_returns):
-            self.seal_one(slot, values[i], name)
-            slot = self.session.s.objects[slot].next
-        return 0
-
-    cdef object several(self, object result, uint32_t n, str name):
-        try:
-            values = list(result)
-        except TypeError:
-            raise ValueError(
-                f"task {name} has num_returns={n}, but returned {type(result).__name__}, which is "
-                "not iterable") from None
-        if len(values) != n:
-            raise ValueError(
-                f"Task {name} returned {len(values)} objects, but num_returns={n}.")
-        return values
-
-    cdef int stream(self, PrTask *t, object result) except -1:
-        """What a generator yields, one by one; what an earlier attempt has made is skipped. The
-        generator goes on when there is room for more."""
-        cdef PrSession *s = &self.session.s
-        cdef uint32_t stream = t.first_return
-        cdef uint32_t done = (<PrStream *> s.objects[stream].bytes).produced
-        cdef ObjectRef ref
-        if not hasattr(result, "__next__"):
-            raise TypeError(
-                "a task with num_returns='streaming' must be a generator: it returned "
-                f"{type(result).__name__}")
-        for value in result:
-            if self.session.dead:
-                return 0  # a fork of this process: see call()
-            if done:
-                done -= 1
-                if done:
-                    continue
-            else:
-                ref = encode_object(self.session, value, 0, False)
-                value = None
-                if pr_stream_put(s, stream, ref.handle):
-                    result.close()
-                    break
-                ref = None
-            if t.backlog and not wait_for_room(self.session, self.task):
-                result.close()
-                break
-        return 0
-
-    # -- failures -------------------------------------------------------------------------------
-
-    cdef int fail(self, uint32_t task, PrTask *t, Function f, Label label, object error) except -1:
-        cdef PrSession *s = &self.session.s
-        cdef bint leaves = isinstance(error, SystemExit)
+    cdef int fail(self, uint32_t task, PrTask *t, Label label, object error) except -1:
         if t.state & PR_CANCEL and isinstance(error, KeyboardInterrupt):
-            pr_fail_task(s, task, CANCELLED, b"")
+            pr_fail_task(&self.session.s, task, CANCELLED, b"")
             return 0
-        if leaves:
+        if isinstance(error, SystemExit):
             self.leaving = True
-        elif t.flags & PR_TASK_RETRY_EXCEPTIONS and t.retries_left and f.options is not None:
-            if self.hooks.retry(error, f.options) and pr_retry(s, task):
-                return 0
-        failure = self.hooks.failure(error, label.name)
-        failures.append(failure)
-        self.store_failure(task, t, failure, error)
-        return 0
-
-    cdef int store_failure(self, uint32_t task, PrTask *t, object failure, object error) except -1:
-        """The failure is the value of all results that are not sealed yet."""
-        cdef uint32_t slot = t.first_return, next_slot
-        for _ in range(t.n_returns):
-            next_slot = self.session.s.objects[slot].next
-            if self.is_pending(slot):
-                try:
-                    encode_object(self.session, failure, slot, True)
-                except Exception as problem:
-                    text = f"{type(error).__name__}: {error} ({problem})"
-                    pr_fail(&self.session.s, slot, OBJECT_LOST, text.encode()[:75])
-            slot = next_slot
-        pr_finish(&self.session.s, task)
-        return 0
+        elif self.tries_again(task, t, error):
+            return 0
+        return self.raised(task, t, label, error)

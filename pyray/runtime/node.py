@@ -144,6 +144,7 @@ class Node:
         except BlockingIOError:
             pass
         self.children.want()
+        self.session.fail_calls()
         for resources in self.session.infeasible():
             self._warn(
                 f"A task asks for {_amounts(resources)}, which this session can never give: it has"

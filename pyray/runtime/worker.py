@@ -16,6 +16,7 @@ import mmap
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from . import _core, _process, blas, standard_streams
@@ -162,6 +163,34 @@ class Hooks:
         failure = exceptions.task_failure(error, name)
         error_log.note(failure, name)
         return failure
+
+    def actor_failure(self, error: BaseException, name: str) -> object:
+        """What an actor whose constructor raised died of, which all its calls raise."""
+        from . import error_log, exceptions
+
+        cause = exceptions.RayTaskError.of(error, name)
+        failure = exceptions.ActorDiedError(cause)
+        error_log.note(failure, name)
+        return failure
+
+    def concurrent(self, options: Any) -> Callable[[_core.Actor], None] | None:
+        """What runs the calls of an actor with these options; None: the core, one by one."""
+        if options is None:  # its class could not be loaded, which it will find out
+            return None
+        if options.get("asynchronous"):
+            from .actor_loop import serve
+        elif options.get("max_concurrency", 1) > 1 or options.get("concurrency_groups"):
+            from .actor_threads import serve
+        else:
+            return None
+        return serve
+
+    def is_cancellation(self, error: BaseException) -> bool:
+        """Whether a method that raised this has been interrupted by cancel()."""
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        asyncio = sys.modules.get("asyncio")
+        return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
     def retry(self, error: BaseException, options: Any) -> bool:
         """Whether a task that raised this is to be tried again, if it has tries left."""

@@ -34,6 +34,12 @@ cdef extern from "session.h" nogil:
         PR_TASK_STREAMING
         PR_TASK_DYNAMIC
         PR_TASK_RETRY_EXCEPTIONS
+        PR_TASK_CREATION
+        PR_TASK_CALL
+        PR_ACTOR_LIVE
+        PR_ACTOR_DEAD
+        PR_ACTOR_UNORDERED
+        PR_ACTOR_DETACHED
         PR_PROCESS_LIVE
         PR_DRIVER
         PR_WORKER
@@ -65,6 +71,9 @@ cdef extern from "session.h" nogil:
         uint32_t flags
         uint16_t arguments_size
         uint16_t backlog
+        uint32_t actor
+        uint32_t job
+        uint16_t backlog
         uint8_t *inline_arguments
     ctypedef struct PrNeed:
         uint32_t kind
@@ -94,6 +103,16 @@ cdef extern from "session.h" nogil:
         uint64_t gpus
         uint64_t finished
         int64_t idle_since
+    ctypedef struct PrActor:
+        uint64_t state
+        uint32_t object
+        PrHandle creation
+        PrHandle death
+        uint32_t worker
+        uint32_t flags
+        uint32_t job
+        uint32_t calls
+        uint32_t cancels
     ctypedef struct PrName:
         uint64_t handle
         uint8_t *key
@@ -112,6 +131,7 @@ cdef extern from "session.h" nogil:
         PrLock arena_lock
         PrTable objects
         PrTable tasks
+        PrTable actors
         PrTable names
         uint32_t named
         uint32_t n_resources
@@ -133,6 +153,7 @@ cdef extern from "session.h" nogil:
         PrControl *control
         PrObject *objects
         PrTask *tasks
+        PrActor *actors
         PrProcess *processes
         PrProcess *self
         PrShape *shapes
@@ -163,6 +184,7 @@ cdef extern from "session.h" nogil:
     void pr_unlock(PrLock *lock)
     void pr_notify(PrSession *s, PrProcess *p)
     void pr_call_node(PrSession *s)
+    int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin)
     uint32_t pr_slot(PrHandle h)
     int pr_state(uint64_t word)
     PrHandle pr_handle(uint64_t word, uint32_t slot)
@@ -219,6 +241,8 @@ cdef extern from "task.h" nogil:
         uint32_t arguments_size
         uint32_t backlog
         PrHandle parent
+        uint32_t actor
+        uint32_t job
     int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns)
     int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline)
     uint32_t pr_next_queued(PrSession *s)
@@ -247,6 +271,21 @@ cdef extern from "task.h" nogil:
     void pr_recover(PrSession *s, uint32_t process, int code, const char *text)
     uint32_t pr_find_dead(PrSession *s)
     int pr_recover_dead(PrSession *s)
+
+cdef extern from "actor.h" nogil:
+    int pr_actor_create(PrSession *s, PrHandle object, const uint8_t *key, uint32_t flags,
+                        PrCall *creation, PrHandle *death)
+    uint32_t pr_actor_of(const PrSession *s, uint32_t object)
+    PrHandle pr_actor_find(PrSession *s, const uint8_t *key)
+    PrHandle pr_actor_hold(PrSession *s, uint32_t actor)
+    uint32_t pr_actor_kill(PrSession *s, uint32_t actor, int restart)
+    uint32_t pr_actor_list(PrSession *s, uint32_t *actors, uint32_t room)
+    void pr_actor_begin(PrSession *s, uint32_t creation)
+    uint32_t pr_take_call(PrSession *s, uint32_t actor, uint64_t *epoch)
+    int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch)
+    int pr_actor_idle(PrSession *s, uint32_t actor)
+    int pr_actor_unwanted(const PrSession *s, uint32_t actor)
+    void pr_fail_calls(PrSession *s)
 
 cdef extern from "arena.h" nogil:
     ctypedef struct PrArenaStats:

@@ -319,6 +319,10 @@ cdef class Session:
         cdef uint32_t n = pr_wanted(&self.s, envs, counts, 64)
         return [(envs[i], counts[i]) for i in range(n) if counts[i]]
 
+    def fail_calls(self):
+        """Calls that came to an actor's queue after its end fail as others did."""
+        pr_fail_calls(&self.s)
+
     def note_starting(self, uint32_t env, int count):
         self.s.control.starting = self.s.control.starting + count
 

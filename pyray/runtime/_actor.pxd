@@ -1,0 +1,31 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from pyray.runtime._execution cimport Execution, Label
+from pyray.store._session cimport PrTask
+
+
+cdef class Actor:
+    cdef Execution x
+    cdef uint32_t actor, creation  # slots
+    cdef readonly object instance
+    cdef readonly dict options
+    cdef uint32_t call             # the one that runs, if one does at a time
+    cdef object calls              # else: a ContextVar of them
+    cdef readonly bint leaving
+    cdef str reason                # why it leaves
+    cdef uint32_t cancels          # looked at so far
+
+    cdef bint is_over(self)
+    cdef uint32_t try_next(self)
+    cdef uint32_t wait_for_call(self) except? 0
+    cdef int serve_one_by_one(self) except -1
+    cdef bint is_to_run(self, uint32_t task, PrTask *t)
+    cdef object invoke(self, PrTask *t, Label label)
+    cdef int run(self, uint32_t task) except -1
+    cdef int failed(self, uint32_t task, PrTask *t, Label label, object error) except -1
+    cdef int end(self) except -1
+
+
+cdef int serve_actor(Execution x, uint32_t creation) except -1
+cdef uint32_t call_slot()
+cdef Actor serving_now()

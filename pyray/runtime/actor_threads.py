@@ -1,0 +1,93 @@
+"""Actors whose methods run in several threads: `max_concurrency`, and concurrency groups.
+
+Without groups one thread at a time waits for the next call, and runs it; another takes its turn
+meanwhile. With groups the main thread hands each call to those of its group. Imports the core.
+"""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+from typing import Any
+
+from . import _core
+
+__all__ = ["serve"]
+
+
+def serve(actor: _core.Actor) -> None:
+    """Run the calls of an actor until it is to end."""
+    if not actor.construct():
+        return
+    groups = actor.options.get("concurrency_groups")
+    if groups:
+        _Groups(actor, groups).run()
+    else:
+        _Turns(actor, actor.options["max_concurrency"]).run()
+
+
+class _Turns:
+    """Threads that take turns; a new one is started when none waits for its turn."""
+
+    def __init__(self, actor: _core.Actor, most: int) -> None:
+        self.actor = actor
+        self.most = most
+        self.threads = 1
+        self.waiting = 0
+        self.turn = threading.Lock()
+
+    def run(self) -> None:
+        while True:
+            self.waiting += 1
+            with self.turn:
+                self.waiting -= 1
+                call = self.actor.next_call()
+                if call and not self.waiting and self.threads < self.most:
+                    self.threads += 1
+                    threading.Thread(target=self.run, daemon=True).start()
+            if not call:
+                return
+            self.actor.run_call(call)
+
+
+class _Groups:
+    """Threads of each group, started as they are needed."""
+
+    def __init__(self, actor: _core.Actor, groups: dict[str, int]) -> None:
+        self.actor = actor
+        default = actor.options.get("max_concurrency", 1)
+        self.groups = {name: _Group(actor, most) for name, most in groups.items()}
+        self.groups[""] = _Group(actor, default)
+
+    def run(self) -> None:
+        while not self.actor.over():
+            seen = self.actor.events()
+            taken = self.actor.take()
+            if taken is None:
+                self.actor.sleep(seen, None)
+            else:
+                task, epoch, group = taken
+                self.groups[group].put(task, epoch)
+
+
+class _Group:
+    def __init__(self, actor: _core.Actor, most: int) -> None:
+        self.actor = actor
+        self.most = most
+        self.threads = 0
+        self.idle = 0
+        self.calls: SimpleQueue[Any] = SimpleQueue()
+
+    def put(self, task: int, epoch: int) -> None:
+        self.calls.put((task, epoch))
+        if self.calls.qsize() > self.idle and self.threads < self.most:
+            self.threads += 1
+            threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self.idle += 1
+            task, epoch = self.calls.get()
+            self.idle -= 1
+            if self.actor.begin(task, epoch):
+                self.actor.run_call(task)
