@@ -604,49 +604,72 @@ static int is_something(PrSession *s) {
     return find_victim(s, s->index, atomic_load(&s->self->env), 0) != 0;
 }
 
-int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline) {
+/* Out of this worker's queue, or others: 0 if there is none. Inside. */
+static uint32_t find_task(PrSession *s) {
+    uint32_t task = pop(s);
+    while (!task && !atomic_load(&s->self->leave) && look(s)) task = pop(s);
+    return task;
+}
+
+/* Whoever told us of a task has told nobody else: now others have to be. Inside. */
+static void tell_others(PrSession *s) {
+    kick_all(s);
+    kick_thief(s);
+}
+
+int pr_look_for_task(PrSession *s, uint32_t *task, PrNap *nap) {
     PrProcess *self = s->self;
-    int status = 0;
-    for (;;) {
-        int64_t left = deadline < 0 ? -1 : deadline - pr_now();
-        if (atomic_load(&s->control->ended)) return PR_ENDED;
-        pr_enter(s);
-        *task = pop(s);
-        while (!*task && !atomic_load(&self->leave) && look(s)) *task = pop(s);
-        if (*task) {
-            pr_leave(s);
-            return 0;
+    int status = PR_TIMEOUT, again = 1;
+    if (atomic_load(&s->control->ended)) return PR_ENDED;
+    pr_enter(s);
+    while (again) {
+        again = 0;
+        if ((*task = find_task(s))) {
+            status = 0;
+            break;
         }
-        arrived(s->control, s->self);
+        arrived(s->control, self);
         kick_others(s);
-        uint32_t seen = atomic_load(&self->event);
+        nap->seen = atomic_load(&self->event);
         if (atomic_load(&self->leave) || atomic_load(&s->control->ended)) {
             release(s);
-            kick_all(s);
-            kick_thief(s);
-            pr_leave(s);
-            return PR_ENDED;
+            tell_others(s);
+            status = PR_ENDED;
+            break;
         }
         say_idle(s);
-        int again = is_something(s);
+        again = is_something(s);
         if (again) claim(s, s->index);
-        pr_leave(s);
-        if (again) continue;
-        if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
-        /* Nobody tells us when room is left no longer for those that starve. */
-        int64_t room = patience_left(s->control);
-        int early = !status && room > 0 && (left < 0 || room < left);
-        if (!status) status = pr_sleep(s, seen, early ? room : left, 1);
-        pr_enter(s);
-        int told = !claim(s, s->index);
-        /* Whoever told us of a task tells nobody else. */
-        if ((told || early) && status == PR_TIMEOUT) status = 0;
-        if (told && status) {
-            arrived(s->control, s->self);
-            kick_all(s);
-            kick_thief(s);
-        }
-        pr_leave(s);
+    }
+    pr_leave(s);
+    /* Nobody tells us when room is left no longer for those that starve. */
+    nap->longest = patience_left(s->control);
+    if (nap->longest <= 0) nap->longest = -1;
+    return status;
+}
+
+int pr_after_nap(PrSession *s, int status) {
+    pr_enter(s);
+    int told = !claim(s, s->index);
+    if (told && status == PR_TIMEOUT) status = 0;
+    if (told && status) {
+        arrived(s->control, s->self);
+        tell_others(s);
+    }
+    pr_leave(s);
+    return status;
+}
+
+int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline) {
+    for (;;) {
+        PrNap nap;
+        int status = pr_look_for_task(s, task, &nap);
+        if (status != PR_TIMEOUT) return status;
+        int64_t left = deadline < 0 ? -1 : deadline - pr_now();
+        int early = nap.longest >= 0 && (left < 0 || nap.longest < left);
+        if (deadline < 0 || left > 0) status = pr_sleep(s, nap.seen, early ? nap.longest : left, 1);
+        status = pr_after_nap(s, status);
+        if (early && status == PR_TIMEOUT && (deadline < 0 || left > 0)) continue;
         if (status) return status;
     }
 }

@@ -502,23 +502,42 @@ int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker) {
         done = atomic_compare_exchange_strong(&t->state, &word, after);
         pr_leave(s);
         if (!done) continue;
-        if (state == PR_TASK_RUNNING) return t->flags & PR_TASK_CALL ? tell_actor(s, t) : 1;
+        if (state == PR_TASK_RUNNING && t->flags & PR_TASK_CALL) return tell_actor(s, t);
+        if (state == PR_TASK_RUNNING) {
+            atomic_store(&s->control->asked, 1);
+            pr_call_node(s);
+            return 1;
+        }
         cancel_queued(s, task);
         return 0;
     }
+}
+
+/* Whether the task has not heard yet that it shall stop; its process gets the signal once more. */
+static int ask_again(const PrSession *s, uint32_t task) {
+    const PrTask *t = &s->tasks[task];
+    uint64_t word = atomic_load(&t->state);
+    if (pr_state(word) != PR_TASK_RUNNING || !(word & PR_CANCEL) || word & PR_POPPED) return 0;
+    const PrProcess *worker = &s->processes[atomic_load(&t->worker)];
+    if (atomic_load(&worker->running) != pr_handle(word, task)) return 0;
+    kill(atomic_load(&worker->pid), SIGINT);
+    return 1;
 }
 
 void pr_ask_again(PrSession *s, const uint32_t *slots, size_t n) {
     for (size_t i = 0; i < n; i++) {
         const PrObject *o = &s->objects[slots[i] & ~PR_NEXT];
         uint32_t task = atomic_load(&o->owner);
-        if (pr_state(atomic_load(&o->state)) != PR_OBJECT_PENDING) continue;
-        uint64_t word = atomic_load(&s->tasks[task].state);
-        if (pr_state(word) != PR_TASK_RUNNING || !(word & PR_CANCEL) || word & PR_POPPED) continue;
-        const PrProcess *worker = &s->processes[atomic_load(&s->tasks[task].worker)];
-        if (atomic_load(&worker->running) == pr_handle(word, task))
-            kill(atomic_load(&worker->pid), SIGINT);
+        if (pr_state(atomic_load(&o->state)) == PR_OBJECT_PENDING) ask_again(s, task);
     }
+}
+
+uint32_t pr_ask_all_again(PrSession *s) {
+    uint32_t used = atomic_load(&s->control->tasks.used), n = 0;
+    if (!atomic_exchange(&s->control->asked, 0)) return 0;
+    for (uint32_t i = 1; i < used; i++) n += (uint32_t)ask_again(s, i);
+    if (n) atomic_store(&s->control->asked, 1);
+    return n;
 }
 
 void pr_heard(PrSession *s, uint32_t task) {

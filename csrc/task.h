@@ -30,6 +30,11 @@ typedef struct {
     uint32_t job;
 } PrCall;
 
+typedef struct {
+    uint32_t seen;
+    int64_t longest;
+} PrNap;
+
 /* Queues a task. returns[] gets the n_returns handles of its results, held by this process. 0,
  * PR_FULL, or PR_LIMIT for more than 65535 of them. */
 int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns);
@@ -37,6 +42,12 @@ int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns);
 /* The next task for this worker, RUNNING; waits at most until `deadline`. 0, PR_TIMEOUT,
  * PR_INTERRUPTED, PR_ENDED: the worker shall leave. */
 int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline);
+/* The same in steps, of which only the sleep in between may be without the lock that keeps this
+ * process' threads apart: 0, PR_ENDED, or PR_TIMEOUT: this worker is idle, and is to sleep until
+ * its event is not nap->seen, at most nap->longest ns (-1: no limit), and then to say how that
+ * ended. pr_after_nap returns what pr_next_task would; PR_TIMEOUT: look again. */
+int pr_look_for_task(PrSession *s, uint32_t *task, PrNap *nap);
+int pr_after_nap(PrSession *s, int status);
 /* A task that waits in this worker's own queue; 0 if none. Never waits. */
 uint32_t pr_next_queued(PrSession *s);
 /* The results are sealed, or there is nothing to seal: the task is over. */
@@ -56,7 +67,9 @@ uint32_t pr_failed_dependency(const PrSession *s, uint32_t task);
  * *worker; 2: it is over, or was no task's; 3: as 1, a call of an actor, whose process was told. */
 int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker);
 /* A task that was asked to stop may have been about to sleep when the signal came, and not noticed:
- * who waits for its results now and then asks again, until the worker says that it has heard. */
+ * who waits for its results now and then asks again, until the worker says that it has heard. So
+ * does the node, for those that nobody waits for: of how many. */
+uint32_t pr_ask_all_again(PrSession *s);
 void pr_ask_again(PrSession *s, const uint32_t *slots, size_t n);
 void pr_heard(PrSession *s, uint32_t task);
 /* Children of a task that are not over: calls `each` with the first return's handle. */

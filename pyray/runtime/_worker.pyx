@@ -96,21 +96,23 @@ cdef class Worker(Execution):
     cdef int run(self) except -1:
         cdef PrSession *s = &self.session.s
         cdef uint32_t task
+        cdef PrNap nap
         cdef int status
         if s.self.env:
             self.set_up()
         while not self.leaving:
             task = pr_next_queued(s)
-            if not task:
-                with nogil:
-                    status = pr_next_task(s, &task, -1)
-                if status == PR_INTERRUPTED:
-                    PyErr_CheckSignals()
-                if status == PR_ENDED:
-                    return 0
-                if status:
-                    continue
-            self.execute(task)
+            status = 0 if task else pr_look_for_task(s, &task, &nap)
+            if status == PR_ENDED:
+                return 0
+            if status == 0:
+                self.execute(task)
+                continue
+            # Threads that a task has left behind may use the session meanwhile.
+            with nogil:
+                status = pr_sleep(s, nap.seen, nap.longest, 1)
+            if pr_after_nap(s, status) == PR_INTERRUPTED:
+                PyErr_CheckSignals()
         return 0
 
     cdef int set_up(self) except -1:

@@ -33,6 +33,8 @@ CONTROL, ARENA, WAKE, FROM_DRIVER, TO_DRIVER, DIRECTORY = range(3, 9)
 POLITE, GRACE = 0.05, 0.5
 #: What every worker needs for its first task, imported ahead of all of them.
 NEEDED = ("cloudpickle.cloudpickle", "pyray.runtime.functions", "pyray.runtime.resources")
+#: Seconds until a task that was cancelled while it ran is told once more.
+AGAIN = 0.1
 #: Seconds after the start when what other sessions left is looked for.
 SWEEP = 1.0
 
@@ -145,12 +147,19 @@ class Node:
             pass
         self.children.want()
         self.session.fail_calls()
+        if self._ask_again not in self.due:
+            self._ask_again()
         for resources in self.session.infeasible():
             self._warn(
                 f"A task asks for {_amounts(resources)}, which this session can never give: it has"
                 f" {_amounts(self.session.total_resources())}. It waits; cancel it, or ask for"
                 " less."
             )
+
+    def _ask_again(self) -> None:
+        """A signal that comes just before a task blocks is not noticed: it is sent until it is."""
+        if self.session.ask_again():
+            self._later(self._ask_again, AGAIN)
 
     def _on_message(self, fd: int) -> None:
         data = os.read(fd, CHUNK)

@@ -244,7 +244,11 @@ cdef extern from "task.h" nogil:
         uint32_t actor
         uint32_t job
     int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns)
-    int pr_next_task(PrSession *s, uint32_t *task, int64_t deadline)
+    ctypedef struct PrNap:
+        uint32_t seen
+        int64_t longest
+    int pr_look_for_task(PrSession *s, uint32_t *task, PrNap *nap)
+    int pr_after_nap(PrSession *s, int status)
     uint32_t pr_next_queued(PrSession *s)
     void pr_finish(PrSession *s, uint32_t task)
     int pr_retry(PrSession *s, uint32_t task)
@@ -265,6 +269,7 @@ cdef extern from "task.h" nogil:
     void pr_returning(PrSession *s)
     void pr_rescue(PrSession *s)
     void pr_ask_again(PrSession *s, const uint32_t *slots, size_t n)
+    uint32_t pr_ask_all_again(PrSession *s)
     void pr_heard(PrSession *s, uint32_t task)
     void pr_worker_rest(PrSession *s)
     uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room)

@@ -319,6 +319,10 @@ cdef class Session:
         cdef uint32_t n = pr_wanted(&self.s, envs, counts, 64)
         return [(envs[i], counts[i]) for i in range(n) if counts[i]]
 
+    def ask_again(self):
+        """How many running tasks have not heard yet that they are cancelled; they are told again."""
+        return pr_ask_all_again(&self.s)
+
     def fail_calls(self):
         """Calls that came to an actor's queue after its end fail as others did."""
         pr_fail_calls(&self.s)
