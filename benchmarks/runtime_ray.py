@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import runtime_actors
 from runtime_measure import Memcpy, PlainProcesses, Run, clock, pss, serve, shared_bytes
 
 ROWS: dict[str, Callable[[Any, Run], dict | None]] = {}
@@ -514,6 +515,10 @@ def by_argument(ray: Any, run: Run) -> None:
             raise AssertionError("another array")
         found = run.rate(lambda array=array: ray.get(task.remote(array)))
         run.point(size, found, 3 / found["value"])
+
+
+for _name, _function in (runtime_actors.ROWS | runtime_actors.CURVES).items():
+    row(_name)(_function)
 
 
 def versions(module: str) -> dict:

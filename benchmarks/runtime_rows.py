@@ -167,6 +167,45 @@ ROWS: dict[str, Row] = {
         MEGABYTES,
         section="Objects",
     ),
+    # Actors
+    "actor-sync": Row("1:1 actor calls sync", PER_SECOND, (times(200, RAY),), section="Actors"),
+    "actor-async": Row("1:1 actor calls async", PER_SECOND, (times(400, RAY),), section="Actors"),
+    "actor-concurrent": Row(
+        "1:1 actor calls concurrent", PER_SECOND, (times(150, RAY),), section="Actors"
+    ),
+    "actor-1-n": Row("1:n actor calls async", PER_SECOND, (times(300, RAY),), section="Actors"),
+    "actor-n-n": Row(
+        "n:n actor calls async", PER_SECOND, (times(300, RAY),), seconds=600, section="Actors"
+    ),
+    "actor-n-n-arg": Row(
+        "n:n actor calls with arg async", PER_SECOND, (times(300, RAY),), section="Actors"
+    ),
+    "async-actor-sync": Row(
+        "1:1 async-actor calls sync", PER_SECOND, (times(100, RAY),), section="Actors"
+    ),
+    "async-actor-async": Row(
+        "1:1 async-actor calls async", PER_SECOND, (times(100, RAY),), section="Actors"
+    ),
+    "async-actor-args": Row(
+        "1:1 async-actor calls with args async", PER_SECOND, (times(100, RAY),), section="Actors"
+    ),
+    "async-actor-1-n": Row("1:n async-actor calls async", PER_SECOND, section="Actors"),
+    "async-actor-n-n": Row(
+        "n:n async-actor calls async", PER_SECOND, seconds=600, section="Actors"
+    ),
+    "actors-made": Row(
+        "actors created, called once and dropped",
+        PER_SECOND,
+        (times(50, RAY),),
+        section="Actors",
+    ),
+    "actor-array": Row(
+        "a 100 MB array as argument of 1,000 actor calls, by ref",
+        MICROSECONDS,
+        (Target("over", 2),),
+        limit="the same with a few bytes",
+        section="Actors",
+    ),
     # Programs
     "matrices": Row(
         "400 × (two 1000×1000 random matrices, one product), 16 under way",
@@ -207,6 +246,18 @@ CURVES: dict[str, Curve] = {
     "by-workers": Curve("Workers", "workers", "one of 1,000 tasks, then get"),
     "by-queued": Curve("Queued tasks", "tasks queued", "one task of so many, then get"),
     "by-dependencies": Curve("Dependencies", "refs in a task's arguments", "a task, wait for it"),
+    "latency": Curve(
+        "Latency of actor calls, idle",
+        "one call in so many is slower",
+        "an actor call, wait for it",
+        section="Latency",
+    ),
+    "latency-busy": Curve(
+        "Latency of actor calls, a core busy",
+        "one call in so many is slower",
+        "an actor call, wait for it",
+        section="Latency",
+    ),
     "by-argument": Curve(
         "Arguments", "bytes of the argument, by value", "a task, wait for it", "B"
     ),

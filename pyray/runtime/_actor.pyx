@@ -198,11 +198,11 @@ cdef class Actor:
             if not task:
                 return 0
             self.call = task
-            set_parent(pr_handle(s.tasks[task].state, task))
+            set_parent(pr_handle(s.tasks[task].state, task), s.tasks[self.creation].job)
             try:
                 self.run(task)
             finally:
-                set_parent(0)
+                set_parent(0, s.tasks[self.creation].job)
                 self.call = 0
 
     cdef bint is_to_run(self, uint32_t task, PrTask *t):

@@ -19,7 +19,16 @@ from pyray.runtime._object import (
     wait,
     wait_for_news,
 )
-from pyray.runtime._task import Call, Creation, NameTaken, ObjectRefGenerator, Submitter, cancel
+from pyray.runtime._task import (
+    Call,
+    Creation,
+    NameTaken,
+    ObjectRefGenerator,
+    Submitter,
+    cancel,
+    current_job,
+    set_job,
+)
 from pyray.runtime._worker import (
     cancel_requested,
     current_function,
@@ -45,6 +54,7 @@ __all__ = [
     "check_unique",
     "current_actor",
     "current_function",
+    "current_job",
     "current_task",
     "find_actor",
     "get",
@@ -59,6 +69,7 @@ __all__ = [
     "ready",
     "run_worker",
     "session_number",
+    "set_job",
     "set_session",
     "store",
     "task_errors",

@@ -33,4 +33,4 @@ cdef class ObjectRefGenerator:
     cdef bint take_is_empty(self)
 
 
-cdef void set_parent(PrHandle task) noexcept
+cdef void set_parent(PrHandle task, uint32_t number) noexcept

@@ -44,9 +44,26 @@ cdef enum:
 cdef PrHandle parent = 0
 
 
-cdef void set_parent(PrHandle task) noexcept:
-    global parent
+# The job, that is the driver, for which this process works; its tasks and actors note it.
+cdef uint32_t job = 0
+
+
+cdef void set_parent(PrHandle task, uint32_t number) noexcept:
+    """This process runs that task, of the job of that number."""
+    global parent, job
     parent = task
+    job = number
+
+
+def set_job(uint32_t number):
+    """This process is the driver of that job."""
+    global job
+    job = number
+
+
+def current_job():
+    """The number of the job that this process works for."""
+    return job
 
 
 @cython.final
@@ -131,6 +148,7 @@ cdef object submit(Session session, Call call, tuple args, dict kwargs):
     if PyTuple_GET_SIZE(args) or PyDict_Size(kwargs):
         return submit_with_arguments(session, call, args, kwargs)
     c.parent = parent
+    c.job = job
     if c.n_returns == 1:
         status = pr_submit(&session.s, &c, one)
         if status:
@@ -211,6 +229,7 @@ cdef object submit_with_arguments(Session session, Call call, tuple args, dict k
     cdef uint8_t[PR_INLINE_ARGUMENTS] small
     places, refs = dependencies_of(args, kwargs)
     c.parent = parent
+    c.job = job
     if places is None:
         value = args
         if kwargs:
@@ -308,12 +327,11 @@ cdef class Creation:
     """
 
     def __init__(self, session, *, function, shape, str name, int max_restarts, tuple description,
-                 key=None, bint detached=False, bint ordered=True, uint32_t job=0):
+                 key=None, bint detached=False, bint ordered=True):
         self.call = Call(session, function=function, shape=shape, name=name, num_returns=0,
                          max_retries=max_restarts, retry_exceptions=False)
         flags = (PR_ACTOR_DETACHED if detached else 0) | (0 if ordered else PR_ACTOR_UNORDERED)
         self.call.making = (description, key, flags)
-        self.call.call.job = job
 
     def submit(self, tuple args, dict kwargs):
         """Make an actor; raises NameTaken."""

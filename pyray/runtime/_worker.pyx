@@ -142,7 +142,7 @@ cdef class Worker(Execution):
             pr_fail_task(s, task, CANCELLED, b"")
             return 0
         self.task = task
-        set_parent(handle)
+        set_parent(handle, t.job)
         try:
             if t.shape != self.shape:
                 set_up = self.prepare(t)
@@ -153,7 +153,7 @@ cdef class Worker(Execution):
             else:
                 self.call(task, t)
         finally:
-            set_parent(0)
+            set_parent(0, 0)
             end_task(self.session)
             if set_up:
                 self.hooks.after(current_task())
