@@ -105,6 +105,7 @@ static int new_actor(PrSession *s, uint32_t object, const uint8_t *key, uint32_t
         atomic_store(&a->creation, 0);
         atomic_store(&a->worker, 0);
         atomic_store(&a->calls, 0);
+        atomic_store(&a->over, 0);
         atomic_store(&a->idle, 0);
         atomic_store(&a->cancels, 0);
         set_actor_state(a, PR_ACTOR_LIVE);
@@ -298,13 +299,13 @@ void pr_actor_begin(PrSession *s, uint32_t creation) {
     pr_give_queue(s);
     s->calls = 0;
     atomic_store(&a->worker, s->index);
+    pr_call_node(s); /* there is a worker fewer for tasks */
     pr_leave(s);
 }
 
-uint32_t pr_take_call(PrSession *s, uint32_t actor, uint64_t *epoch) {
-    PrQueue *q = &s->actors[actor].queue;
+/* READY, or cancelled meanwhile. Inside. */
+static uint32_t take_call(PrSession *s, PrQueue *q) {
     uint32_t n = TAKEN, tail;
-    pr_enter(s);
     if (s->calls && s->calls_epoch != pr_epoch(s)) s->calls = 0;
     if (!s->calls && atomic_load(&q->count)) {
         pr_lock(s, &q->lock);
@@ -314,6 +315,21 @@ uint32_t pr_take_call(PrSession *s, uint32_t actor, uint64_t *epoch) {
     }
     uint32_t task = s->calls;
     if (task) s->calls = atomic_load_explicit(&s->tasks[task].next, memory_order_relaxed);
+    return task;
+}
+
+uint32_t pr_next_call(PrSession *s, uint32_t actor) {
+    uint32_t task;
+    pr_enter(s);
+    do task = take_call(s, &s->actors[actor].queue);
+    while (task && !pr_start_task(s, task));
+    pr_leave(s);
+    return task;
+}
+
+uint32_t pr_take_call(PrSession *s, uint32_t actor, uint64_t *epoch) {
+    pr_enter(s);
+    uint32_t task = take_call(s, &s->actors[actor].queue);
     *epoch = s->calls_epoch;
     pr_leave(s);
     return task;
@@ -328,7 +344,8 @@ int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch) {
 
 int pr_actor_unwanted(const PrSession *s, uint32_t actor) {
     const PrActor *a = &s->actors[actor];
-    return !atomic_load(&a->calls) && !atomic_load(&s->objects[a->object].refs);
+    /* Without references nobody submits a call, but one that is not over. */
+    return !atomic_load(&s->objects[a->object].refs) && !pr_pending_calls(a);
 }
 
 int pr_actor_idle(PrSession *s, uint32_t actor) {
@@ -403,7 +420,8 @@ void pr_actor_end(PrSession *s, uint32_t actor, uint64_t epoch) {
 void pr_call_over(PrSession *s, uint32_t actor) {
     PrActor *a = &s->actors[actor];
     uint32_t object = a->object;
-    if (atomic_fetch_sub(&a->calls, 1) == 1) pr_actor_let_go(s, object);
+    atomic_fetch_add(&a->over, 1);
+    if (!atomic_load(&s->objects[object].refs)) pr_actor_let_go(s, object);
 }
 
 /* Conditions that stay once all hold: DEAD, no calls, no references. What is read here is that of
@@ -414,7 +432,7 @@ void pr_actor_let_go(PrSession *s, uint32_t object) {
     do {
         if (!(word & PR_ACTOR) || pr_state(word) != PR_OBJECT_SEALED) return;
         const PrActor *a = &s->actors[*pr_actor_in(o)];
-        if (atomic_load(&o->refs) || atomic_load(&a->calls)) return;
+        if (atomic_load(&o->refs) || pr_pending_calls(a)) return;
         uint32_t worker = atomic_load(&a->worker);
         if (actor_state(a) != PR_ACTOR_DEAD) {
             if (worker) pr_notify(s, &s->processes[worker]);

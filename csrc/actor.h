@@ -41,7 +41,10 @@ uint32_t pr_actor_list(PrSession *s, uint32_t *actors, uint32_t room);
 
 /* The creation that this process runs makes it the actor's: other tasks it has taken go back. */
 void pr_actor_begin(PrSession *s, uint32_t creation);
-/* The next call, READY still, and of which epoch that is true; 0: there is none. */
+/* The next call, RUNNING; 0: there is none. */
+uint32_t pr_next_call(PrSession *s, uint32_t actor);
+/* In two steps, for who cannot run it at once: the next call, READY still, and of which epoch that
+ * is true; 0: there is none. */
 uint32_t pr_take_call(PrSession *s, uint32_t actor, uint64_t *epoch);
 /* One that was taken is RUNNING then: 1. 0: it was cancelled, or is in the queue again. */
 int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch);
@@ -75,6 +78,11 @@ void pr_fail_calls(PrSession *s);
 void pr_actor_let_go(PrSession *s, uint32_t object);
 /* Its object is gone. May wait for a lock. */
 void pr_actor_free(PrSession *s, uint32_t actor);
+
+static inline uint32_t pr_pending_calls(const PrActor *a) {
+    uint32_t over = atomic_load(&a->over); /* first: it is never more than were submitted */
+    return atomic_load(&a->calls) - over;
+}
 
 static inline uint32_t *pr_actor_in(PrObject *o) {
     return (uint32_t *)(void *)o->bytes;

@@ -461,7 +461,7 @@ static int check_calls(const Check *c) {
         if (pr_state(atomic_load(&a->state)) == PR_ACTOR_FREE) {
             REQUIRE(c->calls[i] == 0);
         } else {
-            uint32_t n = atomic_load(&a->calls);
+            uint32_t n = pr_pending_calls(a);
             REQUIRE(n == c->calls[i]);
             int gone = pr_state(atomic_load(&a->state)) == PR_ACTOR_DEAD && !n;
             REQUIRE(!gone || c->refs[a->object] > 0);

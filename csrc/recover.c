@@ -259,6 +259,7 @@ static void settle_actors(Rebuild *r) {
         atomic_store(&a->worker, 0);
         atomic_store(&a->idle, 0);
         atomic_store(&a->calls, 0);
+        atomic_store(&a->over, 0);
         a->queue.head = a->queue.tail = 0;
         atomic_store(&a->queue.count, 0);
         if (actor_state(a) != PR_ACTOR_FREE && !settle_actor(r->s, a, i)) free_actor(a);
@@ -269,7 +270,7 @@ static void settle_actors(Rebuild *r) {
 static int may_go(const PrSession *s, PrObject *o) {
     if (!(atomic_load(&o->state) & PR_ACTOR)) return 1;
     const PrActor *a = &s->actors[*pr_actor_in(o)];
-    return actor_state(a) == PR_ACTOR_DEAD && !atomic_load(&a->calls);
+    return actor_state(a) == PR_ACTOR_DEAD && !pr_pending_calls(a);
 }
 
 static void rebuild_actors(Rebuild *r) {

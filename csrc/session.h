@@ -200,9 +200,11 @@ typedef struct {
     uint32_t next;   /* in the free list */
     uint8_t key[24]; /* of its name; zeros: it has none */
     _Alignas(64) PrQueue queue;
-    _Atomic uint32_t calls;   /* that are not over */
+    _Atomic uint32_t calls;   /* submitted */
     _Atomic uint32_t idle;    /* its process waits for calls */
     _Atomic uint32_t cancels; /* calls that were asked to stop while they ran, so far */
+    /* Of the process that serves it, apart from what those write who call it. */
+    _Alignas(64) _Atomic uint32_t over; /* of the calls */
 } PrActor;
 
 /* -- scheduling, schedule.h -------------------------------------------------------------------- */

@@ -15,8 +15,8 @@ cdef class Actor:
     cdef str reason                # why it leaves
     cdef uint32_t cancels          # looked at so far
 
+    cdef bint is_told_to_leave(self)
     cdef bint is_over(self)
-    cdef uint32_t try_next(self)
     cdef uint32_t wait_for_call(self) except? 0
     cdef int serve_one_by_one(self) except -1
     cdef bint is_to_run(self, uint32_t task, PrTask *t)

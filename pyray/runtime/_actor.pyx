@@ -54,6 +54,7 @@ cdef int serve_actor(Execution x, uint32_t creation) except -1:
     actor.creation = creation
     actor.actor = x.session.s.tasks[creation].actor
     actor.reason = ""
+    x.serves_actor = True
     serving = actor
     set_in_task(False)  # an actor keeps its CPU while it waits
     pr_actor_begin(&x.session.s, creation)
@@ -104,11 +105,12 @@ cdef class Actor:
         """Whether no more calls are to be begun."""
         return self.is_over()
 
-    cdef bint is_over(self):
+    cdef bint is_told_to_leave(self):
         cdef PrSession *s = &self.x.session.s
-        if self.leaving or s.self.leave or s.control.ended or self.x.session.closed:
-            return True
-        return pr_actor_unwanted(s, self.actor)
+        return self.leaving or s.self.leave or s.control.ended or self.x.session.closed
+
+    cdef bint is_over(self):
+        return self.is_told_to_leave() or pr_actor_unwanted(&self.x.session.s, self.actor)
 
     cdef int end(self) except -1:
         """Calls that were not begun fail, but at the session's end, which sees to all of them."""
@@ -121,26 +123,18 @@ cdef class Actor:
 
     # -- calls ----------------------------------------------------------------------------------
 
-    cdef uint32_t try_next(self):
-        """A call that this process has begun; 0: none waits."""
-        cdef PrSession *s = &self.x.session.s
-        cdef uint64_t epoch
-        cdef uint32_t task
-        while True:
-            task = pr_take_call(s, self.actor, &epoch)
-            if not task or pr_begin_call(s, task, epoch):
-                return task
-
     cdef uint32_t wait_for_call(self) except? 0:
         """The next call, which this process has begun; 0 when there will be none."""
         cdef PrSession *s = &self.x.session.s
         cdef uint32_t task, seen
-        while not self.is_over():
-            task = self.try_next()
+        while not self.is_told_to_leave():
+            task = pr_next_call(s, self.actor)
             if task:
                 return task
             seen = s.self.event
-            if pr_actor_idle(s, self.actor) and not self.is_over():
+            if self.is_over():
+                break
+            if pr_actor_idle(s, self.actor) and not self.is_told_to_leave():
                 with nogil:
                     pr_sleep(s, seen, -1, 1)
                 PyErr_CheckSignals()
@@ -151,7 +145,7 @@ cdef class Actor:
 
     def poll(self):
         """The next call, which this process has begun; 0 if none waits."""
-        return self.try_next()
+        return pr_next_call(&self.x.session.s, self.actor)
 
     def take(self):
         """The next call, which is not begun, with what `begin` wants to know; None: none waits."""
@@ -159,8 +153,7 @@ cdef class Actor:
         cdef uint32_t task = pr_take_call(&self.x.session.s, self.actor, &epoch)
         if not task:
             return None
-        group = self.x.label(self.x.session.s.tasks[task].label).about.partition("@")[2]
-        return task, epoch, group
+        return task, epoch, self.x.label(self.x.session.s.tasks[task].label).group
 
     def begin(self, uint32_t task, uint64_t epoch):
         """Whether the call that was taken is to be run: not if it comes again, or was cancelled."""
@@ -219,12 +212,11 @@ cdef class Actor:
 
     cdef object invoke(self, PrTask *t, Label label):
         """Call the method: its result, or what is to be awaited or iterated."""
-        name = label.about.partition("@")[0]
         args, kwargs = self.x.arguments(t)
-        if name[:6] == "__ray_":
-            method = getattr(self, name[2:].rstrip("_"))
+        if label.special is not None:
+            method = getattr(self, label.special)
         else:
-            method = getattr(self.instance, name)
+            method = getattr(self.instance, label.method)
         if kwargs is None:
             return method(*args)
         return method(*args, **kwargs)

@@ -15,14 +15,18 @@ cdef class Function:
 cdef class Label:
     cdef PrHandle handle
     cdef str name
-    cdef str about     # of a function its max_calls, of a method its name and group
-    cdef int max_calls
+    cdef int max_calls        # of a function
+    cdef str method, group    # of an actor's method
+    cdef str special          # the method of Actor that stands for it, or None
 
 
 cdef class Execution:
     cdef Session session
     cdef object hooks
     cdef dict functions, labels  # by slot
+    cdef Label latest            # of the labels
+    cdef uint32_t latest_number
+    cdef bint serves_actor       # it takes no tasks any more
 
     cdef PrHandle handle_of(self, uint32_t slot)
     cdef Label label(self, uint32_t number)

@@ -49,6 +49,19 @@ cdef bint is_small(object value):
     return value is None or cls is bool or cls is int or cls is float
 
 
+cdef Label read_label(bytes data):
+    """What _task.pyx, Call, has written."""
+    cdef Label label = Label.__new__(Label)
+    about, label.name = data.rstrip(b"\0").decode().split(" ", 1)
+    if about.isdigit():
+        label.max_calls = int(about)
+        return label
+    label.method, _, label.group = about.partition("@")
+    if label.method in ("__ray_ready__", "__ray_terminate__", "__ray_call__"):
+        label.special = label.method.strip("_")
+    return label
+
+
 cdef class Execution:
     """What a process that runs tasks knows of their functions. `hooks`: worker.py."""
 
@@ -57,16 +70,18 @@ cdef class Execution:
         return pr_handle(self.session.s.objects[slot].state, slot)
 
     cdef Label label(self, uint32_t number):
-        cdef Label label = self.labels.get(number)
         cdef PrHandle handle = self.handle_of(number)
+        cdef Label label
+        if number == self.latest_number and self.latest.handle == handle:
+            return self.latest
+        label = self.labels.get(number)
         if label is None or label.handle != handle:
             shorten(self.labels)
-            label = Label.__new__(Label)
+            label = read_label(bytes(self.session.function(number)))
             label.handle = handle
-            text = bytes(self.session.function(number)).rstrip(b"\0").decode()
-            label.about, label.name = text.split(" ", 1)
-            label.max_calls = int(label.about) if label.about.isdigit() else 0
             self.labels[number] = label
+        self.latest = label
+        self.latest_number = number
         return label
 
     cdef list gpu_ids(self):
@@ -144,7 +159,7 @@ cdef class Execution:
                 from pyray.runtime.generators import DynamicObjectRefGenerator
                 result = DynamicObjectRefGenerator(
                     [encode_object(self.session, value, 0, False) for value in result])
-            if is_small(result):
+            if not self.serves_actor and is_small(result):
                 pr_returning(&self.session.s)
             return self.seal_one(slot, result, name)
         if t.n_returns == 0:

@@ -45,8 +45,10 @@ class _Loop(asyncio.SelectorEventLoop):
     _selector: _Selector
 
     def _write_to_self(self) -> None:
-        super()._write_to_self()  # type: ignore[misc]
-        self._selector.wake()
+        if self._selector.watches_files():
+            super()._write_to_self()  # type: ignore[misc]
+        else:
+            self._selector.actor.interrupt()
 
 
 class _Selector(selectors.DefaultSelector):
@@ -58,28 +60,35 @@ class _Selector(selectors.DefaultSelector):
         self.loop: _Loop
         self.calls: _Calls | None = None
         self._watch: _Watch | None = None
+        self._turns = 0
 
-    def wake(self) -> None:
-        self.actor.interrupt()
+    def watches_files(self) -> bool:
+        """Whether anything is registered but the loop's own pipe."""
+        return self.calls is None or len(self.get_map()) > 1
 
     def select(self, timeout: float | None = None) -> list[Any]:
         calls = self.calls
         if calls is None:
             return super().select(timeout)
         seen = self.actor.events()
+        if self.watches_files():
+            return self._select_files(calls, seen, timeout)
+        if not calls.look() and timeout != 0:
+            self.actor.sleep(seen, SLICE if timeout is None else min(timeout, SLICE))
+            if calls.look() or seen != self.actor.events():
+                return []
+        # The pipe says that there was a signal, which ends the sleep above.
+        self._turns += 1
+        return super().select(0) if self._turns % 64 == 0 or timeout != 0 else []
+
+    def _select_files(self, calls: _Calls, seen: int, timeout: float | None) -> list[Any]:
         found = super().select(0)
         if found or calls.look() or timeout == 0:
             return found
-        if len(self.get_map()) == 1:  # the loop's own pipe
-            slice_ = SLICE if timeout is None else min(timeout, SLICE)
-            self.actor.sleep(seen, slice_)
-        else:
-            if self._watch is None:
-                self._watch = _Watch(self.actor, self.loop)
-            self._watch.begin(seen)
-            return super().select(timeout)
-        calls.look()
-        return super().select(0)
+        if self._watch is None:
+            self._watch = _Watch(self.actor, self.loop)
+        self._watch.begin(seen)
+        return super().select(timeout)
 
 
 class _Watch:
@@ -183,29 +192,29 @@ class _Calls:
         if found is _core.DONE:
             return
         awaitable, streams = found
-        run = self._stream(call, awaitable) if streams else self._run(call, awaitable)
+        run = self._stream if streams else self._run
         group.running += 1
-        self.running[call] = self.loop.create_task(self._until_over(call, run, group))
+        self.running[call] = self.loop.create_task(run(call, awaitable, group))
 
-    async def _until_over(self, call: int, run: Any, group: _Group) -> None:
+    def _end(self, call: int, group: _Group) -> None:
+        group.running -= 1
+        del self.running[call]
+
+    async def _run(self, call: int, awaitable: Any, group: _Group) -> None:
         self.actor.running(call)
-        try:
-            await run
-        finally:
-            group.running -= 1
-            del self.running[call]
-
-    async def _run(self, call: int, awaitable: Any) -> None:
         try:
             result = await awaitable
         except BaseException as error:
+            self._end(call, group)
             self.actor.fail(call, error)
         else:
+            self._end(call, group)
             self.actor.finish(call, result)
 
     # -- generators ------------------------------------------------------------------------------
 
-    async def _stream(self, call: int, generator: Any) -> None:
+    async def _stream(self, call: int, generator: Any, group: _Group) -> None:
+        self.actor.running(call)
         skipped = self.actor.produced(call)  # by an attempt before
         try:
             async for value in generator:
@@ -215,8 +224,10 @@ class _Calls:
                     await generator.aclose()
                     break
         except BaseException as error:
+            self._end(call, group)
             self.actor.fail(call, error)
         else:
+            self._end(call, group)
             self.actor.finish(call, None)
 
     async def _room(self, call: int) -> int:

@@ -97,10 +97,20 @@ class Children:
             self.to_start.extend([env] * min(missing, room))
             if missing > room:
                 self._make_room(env, missing - room)
+        self._replace_those_of_actors()
+
+    def _replace_those_of_actors(self) -> None:
+        """Ahead of the tasks that will want them."""
+        actors = self.session.count_actors()
+        workers = len(self.living) + len(self.to_start)
+        missing = min(self.cpus - (workers - actors), self.limit - workers)
+        if actors and missing > 0:
+            self.to_start.extend([0] * missing)
 
     def _make_room(self, env: int, missing: int) -> None:
         """There are as many as there may be: idle ones of other environments give their places."""
-        asked = self.session.surplus_workers(max(0, self.limit - missing), 0.0, env)
+        others = self.limit - self.session.count_actors()
+        asked = self.session.surplus_workers(max(0, others - missing), 0.0, env)
         if not asked:
             self._tell_once(
                 f"This session has {self.limit} worker processes, as many as it may have, and there"

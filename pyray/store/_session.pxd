@@ -111,7 +111,6 @@ cdef extern from "session.h" nogil:
         uint32_t worker
         uint32_t flags
         uint32_t job
-        uint32_t calls
         uint32_t cancels
     ctypedef struct PrName:
         uint64_t handle
@@ -286,6 +285,8 @@ cdef extern from "actor.h" nogil:
     uint32_t pr_actor_kill(PrSession *s, uint32_t actor, int restart)
     uint32_t pr_actor_list(PrSession *s, uint32_t *actors, uint32_t room)
     void pr_actor_begin(PrSession *s, uint32_t creation)
+    uint32_t pr_pending_calls(const PrActor *a)
+    uint32_t pr_next_call(PrSession *s, uint32_t actor)
     uint32_t pr_take_call(PrSession *s, uint32_t actor, uint64_t *epoch)
     int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch)
     int pr_actor_idle(PrSession *s, uint32_t actor)
@@ -320,6 +321,7 @@ cdef class Session:
     cdef dict shape_resources(self, uint32_t index)
     cdef PrHandle name(self, bytes key, blob) except 0
     cdef bint is_idle(self, uint32_t i)
+    cdef bint serves_actor(self, uint32_t i)
     cdef uint64_t count_objects(self)
 
 

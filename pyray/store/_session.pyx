@@ -346,17 +346,25 @@ cdef class Session:
     cdef bint is_idle(self, uint32_t i):
         return self.s.control.idle[i >> 6] >> (i & 63) & 1
 
+    cdef bint serves_actor(self, uint32_t i):
+        cdef PrHandle running = self.s.processes[i].running
+        return running and self.s.tasks[pr_slot(running)].flags & PR_TASK_CREATION
+
+    def count_actors(self):
+        """How many processes are those of actors."""
+        return sum([self.serves_actor(i) for i in range(1, self.s.control.n_processes)])
+
     def surplus_workers(self, int keep, double idle_seconds=1.0, env=None):
         """Asks idle workers beyond `keep` to leave, if they were idle for so long; their pids.
 
-        With `env`, none of that environment.
+        With `env`, none of that environment. Those that serve an actor do not count.
         """
         cdef uint32_t i
         cdef PrProcess *p
         cdef int64_t before = pr_now() - <int64_t> (idle_seconds * 1e9)
         workers = [i for i in range(1, self.s.control.n_processes)
                    if self.s.processes[i].state == PR_PROCESS_LIVE
-                   and self.s.processes[i].kind == PR_WORKER]
+                   and self.s.processes[i].kind == PR_WORKER and not self.serves_actor(i)]
         asked = []
         for i in reversed(workers):
             p = &self.s.processes[i]
