@@ -13,6 +13,7 @@ cdef class Actor:
     cdef object calls              # else: a ContextVar of them
     cdef readonly bint leaving
     cdef str reason                # why it leaves
+    cdef str title                 # what it is shown as
     cdef uint32_t cancels          # looked at so far
 
     cdef bint is_told_to_leave(self)
@@ -28,4 +29,5 @@ cdef class Actor:
 
 cdef int serve_actor(Execution x, uint32_t creation) except -1
 cdef uint32_t call_slot()
+cdef str actor_title()
 cdef Actor serving_now()

@@ -39,6 +39,11 @@ cdef uint32_t call_slot():
     return serving.call if serving.calls is None else serving.calls.get()
 
 
+cdef str actor_title():
+    """What the actor of this process is shown as."""
+    return "" if serving is None else serving.title
+
+
 def current_actor():
     """A reference to the object that stands for the actor of this process, or None."""
     if serving is None:
@@ -53,7 +58,7 @@ cdef int serve_actor(Execution x, uint32_t creation) except -1:
     actor.x = x
     actor.creation = creation
     actor.actor = x.session.s.tasks[creation].actor
-    actor.reason = ""
+    actor.reason = actor.title = ""
     x.serves_actor = True
     serving = actor
     set_in_task(False)  # an actor keeps its CPU while it waits
@@ -85,7 +90,10 @@ cdef class Actor:
                 raise f.error
             self.options = f.options
             args, kwargs = self.x.arguments(t)
+            self.title = label.name
             self.instance = f.function(*args, **(kwargs or {}))
+            if type(self.instance).__repr__ is not object.__repr__:
+                self.title = repr(self.instance)
         except BaseException as error:
             if isinstance(error, SystemExit) and self.x.session.s.self.leave:
                 raise

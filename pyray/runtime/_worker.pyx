@@ -8,7 +8,7 @@ for the rest of its life (_actor.pyx). `hooks` does what is slow or rare (worker
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 
-from pyray.runtime._actor cimport call_slot, serve_actor
+from pyray.runtime._actor cimport actor_title, call_slot, serve_actor
 from pyray.runtime._execution cimport Execution, Function, Label
 from pyray.runtime._object cimport end_task, ref_to, set_in_task
 from pyray.runtime._task cimport set_parent
@@ -44,6 +44,7 @@ def current_task():
         object_slot = s.actors[held.actor].object
         task["actor_id"] = f"{pr_handle(s.objects[object_slot].state, object_slot):032x}"
         task["actor_restarts"] = held.attempt
+        task["actor_title"] = actor_title()
     return task
 
 

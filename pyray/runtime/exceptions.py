@@ -65,14 +65,18 @@ class RayTaskError(RayError):
         self.args = (function_name, traceback_str, cause)
 
     @classmethod
-    def of(cls, error: BaseException, function_name: str) -> RayTaskError:
+    def of(
+        cls, error: BaseException, function_name: str, actor: tuple[str, str] | None = None
+    ) -> RayTaskError:
         """What becomes of `error`, raised by the task of this name in this process.
 
         The failure of a task inside the task is not wrapped twice: the cause stays the first one,
-        and the traceback shows the whole way.
+        and the traceback shows the whole way. `actor`: what it is shown as, and its id.
         """
         cause = error.cause if isinstance(error, RayTaskError) else error
-        return cls(function_name, causes.remote_traceback(error), cause)
+        title, actor_id = actor or (None, None)
+        text = causes.remote_traceback(error)
+        return cls(function_name, text, cause, actor_repr=title, actor_id=actor_id)
 
     @property
     def cause(self) -> BaseException:
@@ -508,7 +512,9 @@ def from_code(code: int, text: str, ref_hex: str) -> Exception:
     return cls(text) if text else cls()
 
 
-def task_failure(error: BaseException, function_name: str) -> RayError:
+def task_failure(
+    error: BaseException, function_name: str, actor: tuple[str, str] | None = None
+) -> RayError:
     """What a worker stores as the result of the task of this name, which raised `error`.
 
     A task that ends its process by SystemExit is like one that does it otherwise.
@@ -516,7 +522,7 @@ def task_failure(error: BaseException, function_name: str) -> RayError:
     if isinstance(error, SystemExit):
         status = 0 if error.code is None else error.code
         return WorkerCrashedError(f"{function_name} ended it: SystemExit, status {status}.")
-    return RayTaskError.of(error, function_name)
+    return RayTaskError.of(error, function_name, actor)
 
 
 def as_raised(error: RayError) -> BaseException:

@@ -119,7 +119,13 @@ def _limit_open_files(soft: int) -> None:
 
 def _task_name() -> str:
     task = _core.current_task()
-    return task["name"] if task else ""
+    return task.get("actor_title") or task["name"] if task else ""
+
+
+def _actor() -> tuple[str, str] | None:
+    """What the actor of this process is shown as, and its id."""
+    task = _core.current_task()
+    return (task["actor_title"], task["actor_id"]) if task and "actor_id" in task else None
 
 
 def _on_interrupt(number: int, frame: Any) -> None:
@@ -160,7 +166,7 @@ class Hooks:
         """What is stored as the result of a task that raised."""
         from . import error_log, exceptions
 
-        failure = exceptions.task_failure(error, name)
+        failure = exceptions.task_failure(error, name, _actor())
         error_log.note(failure, name)
         return failure
 
@@ -168,7 +174,7 @@ class Hooks:
         """What an actor whose constructor raised died of, which all its calls raise."""
         from . import error_log, exceptions
 
-        cause = exceptions.RayTaskError.of(error, name)
+        cause = exceptions.RayTaskError.of(error, f"{name}.__init__", _actor())
         failure = exceptions.ActorDiedError(cause)
         error_log.note(failure, name)
         return failure
