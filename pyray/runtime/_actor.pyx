@@ -39,6 +39,16 @@ cdef uint32_t call_slot():
     return serving.call if serving.calls is None else serving.calls.get()
 
 
+cdef str title_of(object instance, str name):
+    """What its class says with __repr__, or else the name."""
+    if type(instance).__repr__ is object.__repr__:
+        return name
+    try:
+        return repr(instance)
+    except Exception:
+        return name
+
+
 cdef str actor_title():
     """What the actor of this process is shown as."""
     return "" if serving is None else serving.title
@@ -92,8 +102,7 @@ cdef class Actor:
             args, kwargs = self.x.arguments(t)
             self.title = label.name
             self.instance = f.function(*args, **(kwargs or {}))
-            if type(self.instance).__repr__ is not object.__repr__:
-                self.title = repr(self.instance)
+            self.title = title_of(self.instance, label.name)
         except BaseException as error:
             if isinstance(error, SystemExit) and self.x.session.s.self.leave:
                 raise
