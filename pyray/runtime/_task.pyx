@@ -143,8 +143,9 @@ cdef object submit(Session session, Call call, tuple args, dict kwargs):
     cdef PrCall c = call.call
     cdef PrHandle[1] one
     cdef int status
-    if call.max_pending >= 0 and pr_pending_calls(&session.s.actors[c.actor]) >= <uint32_t> call.max_pending:
-        raise too_many_pending(call)
+    if call.max_pending >= 0:
+        if pr_pending_calls(&session.s.actors[c.actor]) >= <uint32_t> call.max_pending:
+            raise too_many_pending(call)
     if PyTuple_GET_SIZE(args) or PyDict_Size(kwargs):
         return submit_with_arguments(session, call, args, kwargs)
     c.parent = parent

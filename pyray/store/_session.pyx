@@ -320,7 +320,7 @@ cdef class Session:
         return [(envs[i], counts[i]) for i in range(n) if counts[i]]
 
     def ask_again(self):
-        """How many running tasks have not heard yet that they are cancelled; they are told again."""
+        """How many running tasks do not know yet that they are cancelled; they are told again."""
         return pr_ask_all_again(&self.s)
 
     def fail_calls(self):
