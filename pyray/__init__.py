@@ -10,7 +10,7 @@ TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyray import exceptions, runtime, util
+    from pyray import actor, exceptions, runtime, util
     from pyray.runtime import (
         DynamicObjectRefGenerator,
         ObjectRef,
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         cluster_resources,
         error_info,
         get,
+        get_actor,
         get_gpu_ids,
         get_runtime_context,
         init,
         is_initialized,
+        kill,
         method,
         nodes,
         put,
@@ -73,6 +75,7 @@ __all__ = [
     "SerializationContext",
     "SerializedObject",
     "SerializedPyObject",
+    "actor",
     "available_resources",
     "cancel",
     "cluster_resources",
@@ -88,11 +91,13 @@ __all__ = [
     "from_arrow",
     "from_arrow_ipc",
     "get",
+    "get_actor",
     "get_gpu_ids",
     "get_runtime_context",
     "init",
     "inspect_serializability",
     "is_initialized",
+    "kill",
     "load",
     "loads",
     "method",
@@ -110,7 +115,7 @@ __all__ = [
     "wait",
 ]
 
-_SUBPACKAGES = ("exceptions", "runtime", "serialization", "store", "util")
+_SUBPACKAGES = ("actor", "exceptions", "runtime", "serialization", "store", "util")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._core import ObjectRef, ObjectRefGenerator
+    from .actor_class import ActorClass
+    from .actor_handle import ActorHandle, ActorMethod
     from .api import (
         available_resources,
         cancel,
@@ -30,10 +32,14 @@ if TYPE_CHECKING:
     )
     from .context import RayContext
     from .generators import DynamicObjectRefGenerator
+    from .named_actors import get_actor, kill
     from .remote_function import RemoteFunction
     from .runtime_context import RuntimeContext
 
 __all__ = [
+    "ActorClass",
+    "ActorHandle",
+    "ActorMethod",
     "DynamicObjectRefGenerator",
     "ObjectRef",
     "ObjectRefGenerator",
@@ -45,10 +51,12 @@ __all__ = [
     "cluster_resources",
     "error_info",
     "get",
+    "get_actor",
     "get_gpu_ids",
     "get_runtime_context",
     "init",
     "is_initialized",
+    "kill",
     "method",
     "nodes",
     "put",
@@ -58,12 +66,17 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "ActorClass": "actor_class",
+    "ActorHandle": "actor_handle",
+    "ActorMethod": "actor_handle",
     "DynamicObjectRefGenerator": "generators",
     "ObjectRef": "_core",
     "ObjectRefGenerator": "_core",
     "RayContext": "context",
     "RemoteFunction": "remote_function",
     "RuntimeContext": "runtime_context",
+    "get_actor": "named_actors",
+    "kill": "named_actors",
     # Without the rest of the API: the node starts while that is imported.
     "init": "start",
     "is_initialized": "start",

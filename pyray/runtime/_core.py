@@ -33,6 +33,7 @@ from pyray.runtime._worker import (
     cancel_requested,
     current_function,
     current_task,
+    is_cancelled,
     own_function,
     run_worker,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "get",
     "get_checked",
     "get_session",
+    "is_cancelled",
     "kill_actor",
     "list_actors",
     "news",

@@ -507,9 +507,13 @@ def cancel(ref, bint force=False, bint recursive=True):
     worker is killed. With `recursive` the tasks that it has submitted are cancelled, too.
     """
     cdef Session session = open_session()
+    cdef PrObject *o
     if type(ref) is ObjectRefGenerator:
         ref = (<ObjectRefGenerator> ref).ref
-    slot_of(ref)
+    o = &session.s.objects[slot_of(ref)]
+    if force and pr_state(o.state) == PR_OBJECT_PENDING:
+        if session.s.tasks[o.owner].flags & PR_TASK_CALL:
+            raise ValueError("force=True is not supported for actor tasks.")
     cancel_handle(session, (<ObjectRef> ref).handle, force, recursive)
 
 

@@ -29,15 +29,17 @@ def current_task():
     cdef PrTask *t
     cdef PrTask *held  # the task whose resources it has: an actor's is its creation
     cdef uint32_t slot
+    cdef Label label
     if worker is None or not worker.task:
         return None
     s = &worker.session.s
     slot = call_slot() or worker.task
     t = &s.tasks[slot]
     held = &s.tasks[worker.task]
+    label = worker.label(t.label)
     task = {
         "task_id": f"{pr_handle(t.state, slot):032x}",
-        "name": worker.label(t.label).name, "attempt": t.attempt,
+        "name": label.name, "method": label.method, "attempt": t.attempt,
         "resources": worker.session.resources_of(held.shape), "gpu_ids": worker.gpu_ids(),
         "parent": f"{t.parent:032x}", "is_creation": (t.flags & PR_TASK_CREATION) != 0}
     if held.flags & PR_TASK_CREATION:
@@ -72,6 +74,18 @@ def cancel_requested():
     if not worker.session.s.tasks[worker.task].state & PR_CANCEL:
         return False
     pr_heard(&worker.session.s, worker.task)
+    return True
+
+
+def is_cancelled():
+    """Whether what the caller runs, a task or a call of an actor, was asked to stop."""
+    cdef uint32_t slot
+    if worker is None or not worker.task:
+        return False
+    slot = call_slot() or worker.task
+    if not worker.session.s.tasks[slot].state & PR_CANCEL:
+        return False
+    pr_heard(&worker.session.s, slot)
     return True
 
 

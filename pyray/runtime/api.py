@@ -1,7 +1,8 @@
 """What programs call: `remote`, `get`, `put`, `wait`, `cancel`, and what tells of the session.
 
 Arguments are checked here; the work is done by the core. May import every other module of the
-runtime but those of the node and the worker. Names and meanings are those of Ray.
+runtime but those of the node and the worker. Names and meanings are those of Ray. `get_actor` and
+`kill` are in `named_actors`.
 """
 
 from __future__ import annotations
@@ -11,17 +12,36 @@ from typing import TYPE_CHECKING, TypeVar, overload
 from . import _core, connection, error_log
 from ._core import ObjectRef, ObjectRefGenerator
 from .generators import DynamicObjectRefGenerator
-from .options import TASK_OPTIONS, validate_method_options
+from .options import (
+    ACTOR_OPTIONS,
+    TASK_OPTIONS,
+    check_generator,
+    option_attribute,
+    validate_method_options,
+)
 from .remote_function import RemoteFunction, make
 from .runtime_context import get_gpu_ids, get_runtime_context
+from .signature import yields
 from .start import init, is_initialized, shutdown
 from .warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
+
+    from .actor_class import ActorClass
 
     R = TypeVar("R")
+    C = TypeVar("C")
+
+    class Decorator(Protocol):
+        """What `@remote(...)` with options is."""
+
+        @overload
+        def __call__(self, cls: type[C], /) -> ActorClass[C]: ...  # type: ignore[overload-overlap]
+        @overload
+        def __call__(self, function: Callable[..., R], /) -> RemoteFunction[R]: ...
+
 
 __all__ = [
     "available_resources",
@@ -42,35 +62,59 @@ __all__ = [
 ]
 
 
-# -- remote functions ------------------------------------------------------------------------
+# -- remote functions and actors -------------------------------------------------------------
 
 
+@overload
+def remote(cls: type[C], /) -> ActorClass[C]: ...  # type: ignore[overload-overlap]
 @overload
 def remote(function: Callable[..., R], /) -> RemoteFunction[R]: ...
 @overload
-def remote(**options: Any) -> Callable[[Callable[..., R]], RemoteFunction[R]]: ...
+def remote(**options: Any) -> Decorator: ...
 def remote(*args: Any, **options: Any) -> Any:
-    """Make a function one whose calls run as tasks: `@remote` or `@remote(num_cpus=2, ...)`.
+    """Make a function one whose calls run as tasks, or a class one whose instances are actors.
 
-    The function is called as `f.remote(...)`, which returns an `ObjectRef` at once. References
-    among the arguments are replaced by their values before the function runs.
+    `@remote` or `@remote(num_cpus=2, ...)`. The function is called as `f.remote(...)`, which
+    returns an `ObjectRef` at once; `Class.remote(...)` returns the handle of an actor, whose
+    methods are called as `handle.method.remote(...)`. References among the arguments are replaced
+    by their values before the function runs.
 
     Keyword Args:
-        num_cpus (float): CPUs that the task reserves; 1 by default.
-        num_gpus (float): GPUs that the task reserves.
+        num_cpus (float): CPUs that a task, or an actor for its life, reserves; by default 1 for a
+            task, and for an actor 0, unless it reserves something else.
+        num_gpus (float): GPUs that it reserves.
         resources (dict): Other resources of `init(resources=...)` that it reserves.
         memory (int): Bytes of memory that it reserves.
-        num_returns (int | str): How many references a call returns, or "streaming" for a generator
-            of references, which is what generator functions do by default.
-        max_retries (int): How often it is run again when its worker died; 3 by default.
-        retry_exceptions (bool | list): Whether it is also run again when it raised; or what.
-        max_calls (int): After how many calls a worker is replaced; 0: never.
-        name (str): What it is called in logs and errors; the function's name by default.
         runtime_env (dict): What it runs in, see `init`.
         scheduling_strategy: "DEFAULT", "SPREAD" or a `NodeAffinitySchedulingStrategy`.
+        name (str): What a task is called in logs and errors, by default as its function; what
+            `get_actor` finds an actor by.
+
+        num_returns (int | str): Of functions: how many references a call returns, or "streaming"
+            for a generator of references, which is what generator functions do by default.
+        max_retries (int): How often a task is run again when its worker died; 3 by default.
+        retry_exceptions (bool | list): Whether it is also run again when it raised; or what.
+        max_calls (int): After how many calls a worker is replaced; 0: never.
+
+        max_restarts (int): Of actors: how often it is made anew when its process died; 0 by
+            default, -1: always.
+        max_task_retries (int): How often a call is run again when the actor was restarted; 0 by
+            default, -1: always.
+        max_pending_calls (int): How many calls may wait; -1, the default: any number.
+        max_concurrency (int): How many calls run at once, in threads; 1 by default. In an actor
+            with `async def` methods, in its event loop; 1000 by default.
+        concurrency_groups (dict): Groups of methods, see `method`, and how many calls of each run
+            at once.
+        allow_out_of_order_execution (bool): Whether a call may overtake one whose arguments are not
+            there yet; by default if several calls run at once.
+        lifetime (str): "detached": it lives without handles, until it is killed.
+        namespace (str): Where its name is unique; by default as `init` says.
+        get_if_exists (bool): Whether `.remote()` returns the actor that has the name, if there is
+            one; False by default.
 
     Raises:
-        TypeError, ValueError: an option is wrong, or what is decorated is no function.
+        TypeError, ValueError: an option is wrong, or what is decorated is neither function nor
+            class.
     """
     if len(args) == 1 and not options and callable(args[0]):
         return _remote(args[0], {})
@@ -78,16 +122,16 @@ def remote(*args: Any, **options: Any) -> Any:
         raise TypeError(
             "The @remote decorator must be applied either with no arguments and no parentheses, "
             "for example '@remote', or with options only, for example '@remote(num_returns=2)'. "
-            f"The options are {', '.join(TASK_OPTIONS)}."
+            f"The options are {', '.join({**TASK_OPTIONS, **ACTOR_OPTIONS})}."
         )
     return lambda function: _remote(function, options)
 
 
 def _remote(function: Any, options: dict[str, Any]) -> Any:
     if isinstance(function, type):
-        raise NotImplementedError(
-            f"actors are not there yet: @remote cannot be applied to the class {function.__name__}."
-        )
+        from .actor_class import make as make_actor_class
+
+        return make_actor_class(function, options)
     if type(function).__name__ not in ("function", "cython_function_or_method"):
         raise TypeError(
             "The @remote decorator must be applied to either a function or a class, not to "
@@ -102,14 +146,28 @@ def _remote(function: Any, options: dict[str, Any]) -> Any:
 def method(*args: Any, **options: Any) -> Any:
     """Give a method of an actor class options: `@method(num_returns=2)`.
 
+    Keyword Args:
+        num_returns (int | str): How many references a call returns; 1 by default, or "streaming"
+            for a method that yields.
+        max_task_retries (int): As in `remote`; by default as the actor says.
+        retry_exceptions (bool | list): Whether calls are also run again when they raised; or what.
+        concurrency_group (str): The group of `remote(concurrency_groups=...)` in which it runs.
+
     Raises:
         TypeError, ValueError: an option is wrong.
     """
     validate_method_options(options)
+    if len(args) > bool(not options) or not all(map(callable, args)):
+        raise TypeError(
+            "The @method decorator must be applied with no arguments and no parentheses, or with "
+            "options only, for example '@method(num_returns=2)'."
+        )
 
     def annotate(function: Any) -> Any:
+        inner = getattr(function, "__func__", function)  # of a class or static method
+        check_generator(options.get("num_returns"), yields(inner))
         for name, value in options.items():
-            setattr(function, f"__ray_{name.lstrip('_')}__", value)
+            setattr(function, option_attribute(name), value)
         return function
 
     return annotate(args[0]) if args else annotate
@@ -280,6 +338,10 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     A task that has not begun never will; one that runs is interrupted by KeyboardInterrupt, with
     `force` its worker is killed. `get` of its references raises TaskCancelledError.
 
+    A call of an actor that runs is not interrupted, but can ask
+    `get_runtime_context().is_canceled()`; that of an `async def` method gets
+    `asyncio.CancelledError` where it waits.
+
     Args:
         ray_waitable: A reference, or a generator of references.
         force: Whether to kill the worker that runs the task.
@@ -287,6 +349,7 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
 
     Raises:
         TypeError: it is neither a reference nor a generator of references.
+        ValueError: `force` for a call of an actor: `kill` ends the actor.
     """
     if not isinstance(ray_waitable, (ObjectRef, ObjectRefGenerator)):
         raise TypeError(

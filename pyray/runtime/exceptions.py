@@ -258,15 +258,17 @@ class ActorDiedError(RayActorError):
 
     BASE_ERROR_MSG = "The actor died unexpectedly before finishing this task."
 
-    def __init__(self, cause: RayTaskError | str | None = None) -> None:
+    def __init__(
+        self, cause: RayTaskError | str | None = None, actor_id: str | None = None
+    ) -> None:
         if isinstance(cause, RayTaskError):
             super().__init__(
-                cause._actor_id,
+                actor_id or cause._actor_id,
                 f"The actor died because of an error raised in its creation task, {cause}",
                 True,
             )
         else:
-            super().__init__(None, _sentences(self.BASE_ERROR_MSG, cause))
+            super().__init__(actor_id, _sentences(self.BASE_ERROR_MSG, cause))
 
     @staticmethod
     def from_task_error(task_error: RayTaskError) -> ActorDiedError:
@@ -280,9 +282,10 @@ class ActorUnavailableError(RayActorError):
 
     def __init__(self, error_message: str, actor_id: bytes | str | None = None) -> None:
         actor = actor_id.hex() if isinstance(actor_id, bytes) else actor_id
+        subject = f"The actor {actor}" if actor else "The actor"
         super().__init__(
             actor,
-            f"The actor {actor} is unavailable: {error_message}. The task may or may not have "
+            f"{subject} is unavailable: {error_message.rstrip('.')}. The task may or may not have "
             "been executed on the actor.",
         )
 
@@ -312,9 +315,13 @@ class ActorHandleNotFoundError(ValueError, RayError):
 
 
 class AsyncioActorExit(RayError):
-    """An async actor ended itself with `exit_actor()`."""
+    """Kept for programs that name it: `exit_actor()` ends async actors as it does others."""
 
     __module__ = _MODULE
+
+
+class ActorExit(SystemExit):
+    """What `exit_actor()` raises: the actor shall end, and did not fail."""
 
 
 class PendingCallsLimitExceeded(RayError):
@@ -506,6 +513,8 @@ def from_code(code: int, text: str, ref_hex: str) -> Exception:
         return ActorDiedError(text or None)
     if code == 6:
         return RuntimeEnvSetupError(text or None)
+    if code == 10:
+        return ActorUnavailableError(text or "it is being restarted")
     cls = _PLAIN.get(code)
     if cls is None:
         return RaySystemError(f"object {ref_hex} failed with the unknown code {code}: {text}")
@@ -523,6 +532,23 @@ def task_failure(
         status = 0 if error.code is None else error.code
         return WorkerCrashedError(f"{function_name} ended it: SystemExit, status {status}.")
     return RayTaskError.of(error, function_name, actor)
+
+
+def actor_failure(
+    error: BaseException, function_name: str, actor: tuple[str, str] | None = None
+) -> ActorDiedError:
+    """What all calls of an actor raise whose constructor, the task of this name, raised `error`.
+
+    `actor`: what it is shown as, and its id.
+    """
+    actor_id = actor[1] if actor else None
+    if isinstance(error, ActorExit):
+        return ActorDiedError("exit_actor() was called in its constructor.", actor_id)
+    if isinstance(error, SystemExit):
+        status = 0 if error.code is None else error.code
+        text = f"{function_name} ended it: SystemExit, status {status}."
+        return ActorDiedError(text, actor_id)
+    return ActorDiedError(RayTaskError.of(error, function_name, actor))
 
 
 def as_raised(error: RayError) -> BaseException:

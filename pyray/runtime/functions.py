@@ -1,7 +1,7 @@
-"""Functions on their way to workers: encoded once, published as an object, loaded once.
+"""Functions and classes on their way to workers: encoded once, published as an object, loaded once.
 
 What cannot be encoded is reported with the path to it, what is large with its variables. May
-import `pyray.serialization`, the core, `connection`, `warn`.
+import `pyray.serialization`, the core, `connection`, `options`, `warn`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from _blake2 import blake2b  # hashlib's, without OpenSSL's 7 ms
 
 from . import _core, connection
+from .options import options_key
 from .warn import once, warn
 
 TYPE_CHECKING = False  # typing's, without the import
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "GENERATORS",
     "WARN_BYTES",
     "Collected",
     "argument_error",
     "encode",
     "forget",
     "load",
+    "publish",
     "published",
     "put_error",
     "result_error",
@@ -33,6 +36,8 @@ __all__ = [
 #: A function above this many bytes is worth a warning, one above the second is refused.
 WARN_BYTES = 1_000_000
 ERROR_BYTES = 100_000_000
+#: `num_returns` of generators, as the core counts them.
+GENERATORS = {"dynamic": -1, "streaming": -2}
 #: So many published functions, or bytes of them, are worth a look for those that are gone.
 SWEEP_COUNT, SWEEP_BYTES = 100, 1_000_000
 
@@ -100,7 +105,7 @@ def published(
         ValueError: it is far too large.
     """
     known = _published_in(session)
-    key = (tuple(options.items()), collect)
+    key = (options_key(options), collect)
     ref = known.find(function, key)
     if ref is None:
         blob = encode(Collected(function, collect) if collect else function, options)
@@ -112,6 +117,13 @@ def published(
     return ref
 
 
+def publish(session: Any, options: dict[str, Any]) -> Any:
+    """A reference to options without a function, which `load` gives back."""
+    from ..serialization import dumps
+
+    return _published_in(session).publish(dumps((None, options)))
+
+
 def load(session: Any, handle: int, blob: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The function that was published as that object, and the options that its worker needs."""
     from ..serialization import deserialize
@@ -121,7 +133,7 @@ def load(session: Any, handle: int, blob: Any) -> tuple[Callable[..., Any], dict
         sys.path += [folder for folder in function.path if folder not in sys.path]
         function, options = deserialize(function.blob)
     collect = function.count if isinstance(function, Collected) else 0
-    key = (tuple(options.items()), collect)
+    key = (options_key(options), collect)
     _published_in(session).note(inner_function(function), key, handle)
     return function, options
 
@@ -174,7 +186,8 @@ def encode(function: Any, options: dict[str, Any]) -> bytes:
     try:
         blob = dumps((function, options))
     except Exception as error:
-        raise unserializable(error, function, f"the function {full_name(function)}") from error
+        what = f"the {_kind(function)} {full_name(function)}"
+        raise unserializable(error, function, what) from error
     if len(blob) > WARN_BYTES:
         _complain(inner_function(function), len(blob))
     return blob
@@ -182,6 +195,10 @@ def encode(function: Any, options: dict[str, Any]) -> bytes:
 
 def inner_function(function: Any) -> Any:
     return function.function if isinstance(function, Collected) else function
+
+
+def _kind(function: Any) -> str:
+    return "class" if isinstance(function, type) else "function"
 
 
 def full_name(function: Any) -> str:
@@ -195,7 +212,7 @@ def full_name(function: Any) -> str:
 
 def _complain(function: Any, size: int) -> None:
     name = full_name(function)
-    what = f"The function {name} is {_text_of_size(size)} with what it uses"
+    what = f"The {_kind(function)} {name} is {_text_of_size(size)} with what it uses"
     largest = sorted(captured_sizes(function).items(), key=lambda item: -item[1])[:5]
     used = ", ".join(f"{variable} ({_text_of_size(bytes_)})" for variable, bytes_ in largest)
     used = f" Its largest variables: {used}." if used else ""
@@ -209,15 +226,24 @@ def _complain(function: Any, size: int) -> None:
 
 
 def captured_sizes(function: Any) -> dict[str, int]:
-    """What a function carries with it, by name, in bytes of its message."""
+    """What a function, or a class, carries with it, by name, in bytes of its message."""
+    from types import FunctionType
+
     from ..serialization.inspect import _function_groups
 
+    inside = [function]
     sizes: dict[str, int] = {}
-    for _, parts in _function_groups(function):
-        for name, _, value in parts:
-            if value is function or getattr(value, "_function", None) is function:
-                continue
-            sizes[name] = max(sizes.get(name, 0), _size(value))
+    if isinstance(function, type):
+        values = {name: getattr(v, "__func__", v) for name, v in function.__dict__.items()}
+        inside = [value for value in values.values() if isinstance(value, FunctionType)]
+        for name, value in values.items():
+            if not isinstance(value, FunctionType) and not name.startswith("__"):
+                sizes[name] = _size(value)
+    for part in inside:
+        for _, parts in _function_groups(part):
+            for name, _, value in parts:
+                if value is not function and getattr(value, "_function", None) is not function:
+                    sizes[name] = max(sizes.get(name, 0), _size(value))
     return sizes
 
 

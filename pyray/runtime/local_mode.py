@@ -11,7 +11,7 @@ import os
 
 from . import _core, functions, resources
 from ._core import ObjectRef
-from .exceptions import RayError, task_failure
+from .exceptions import ActorExit, RayError, task_failure
 from .generators import DynamicObjectRefGenerator
 
 TYPE_CHECKING = False  # typing's, without the import
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["LocalGenerator", "LocalMode"]
+    from .local_actor import LocalActor
+
+__all__ = ["LocalCall", "LocalGenerator", "LocalMode", "Running", "resolved", "sent"]
 
 
 class LocalMode:
@@ -33,6 +35,8 @@ class LocalMode:
         self.info["labels"] = {"ray.io/node-id": self.info["node_id"], **known["labels"]}
         self.tasks: list[dict[str, Any]] = []
         self.errors: list[tuple[RayError, str]] = []
+        #: By the references that stand for them; they stay until the session ends.
+        self.actors: dict[Any, LocalActor] = {}
 
     def stop(self) -> None:
         _core.set_session(None)
@@ -40,6 +44,25 @@ class LocalMode:
 
     def current_task(self) -> dict[str, Any] | None:
         return self.tasks[-1] if self.tasks else None
+
+    # -- actors ------------------------------------------------------------------------------
+
+    def current_actor(self) -> Any:
+        """The reference to the actor that runs, or None."""
+        return self.tasks[-1].get("actor") if self.tasks else None
+
+    def live_actors(self) -> list[Any]:
+        return [ref for ref, actor in self.actors.items() if actor.failure is None]
+
+    def find_actor(self, key: bytes) -> Any:
+        """The reference to the live actor with that key, or None."""
+        for ref in self.live_actors():
+            if self.actors[ref].key == key:
+                return ref
+        return None
+
+    def kill_actor(self, ref: Any, no_restart: bool) -> None:
+        self.actors[ref].kill(no_restart)
 
 
 class LocalCall:
@@ -61,26 +84,23 @@ class LocalCall:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         functions.encode(self._function, {})
-        try:
-            sent = _core.put((args, kwargs))
-        except TypeError as error:
-            name = functions.full_name(self._function)
-            raise functions.argument_error(error, args, kwargs, name) from error
+        return self._run(sent(args, kwargs, functions.full_name(self._function)))
+
+    def _run(self, sent: Any) -> Any:
+        """With the arguments that were stored; what the caller gets."""
         options = self._options
         retry = options["retry_exceptions"]
         left = options["max_retries"] if retry else 0
         while True:
             try:
-                args, kwargs = _core.get(sent)
-                args = tuple(_resolved(value) for value in args)
-                kwargs = {name: _resolved(value) for name, value in kwargs.items()}
+                args, kwargs = resolved(sent)
             except Exception as error:
                 return self._failed(error)
             try:
                 return self._results(args, kwargs)
             except (Exception, SystemExit) as error:
                 covered = retry is True or isinstance(error, tuple(retry or ()))
-                if not left or not covered:
+                if not left or not covered or isinstance(error, ActorExit):
                     return self._failed(error)
                 left -= 1  # below 0: for ever
 
@@ -115,17 +135,10 @@ class LocalCall:
         except (Exception, SystemExit) as error:
             yield self._failure(error)
 
-    def _running(self) -> _Running:
+    def _running(self) -> Running:
         demand = resources.of_task(self._options)
-        task = {
-            "task_id": os.urandom(16).hex(),
-            "name": self._name,
-            "function_name": functions.full_name(self._function),
-            "resources": demand,
-            "gpu_ids": list(range(int(-(-demand.get("GPU", 0) // 1)))),
-            "attempt": 0,
-        }
-        return _Running(self._mode.tasks, task)
+        name = functions.full_name(self._function)
+        return Running(self._mode, self._name, name, demand)
 
     def _failure(self, error: BaseException) -> Any:
         failure = task_failure(error, self._name)
@@ -143,12 +156,22 @@ class LocalCall:
         return [self._failure(error) for _ in range(self._count)]
 
 
-class _Running:
-    """While this is entered, the task is the current one."""
+class Running:
+    """While this is entered, a task of this name is the current one."""
 
-    def __init__(self, tasks: list[dict[str, Any]], task: dict[str, Any]) -> None:
-        self._tasks = tasks
-        self._task = task
+    def __init__(
+        self, mode: LocalMode, name: str, function: str, demand: dict[str, float], **more: Any
+    ) -> None:
+        self._tasks = mode.tasks
+        self._task = {
+            "task_id": os.urandom(16).hex(),
+            "name": name,
+            "function_name": function,
+            "resources": demand,
+            "gpu_ids": list(range(int(-(-demand.get("GPU", 0) // 1)))),
+            "attempt": 0,
+            **more,
+        }
 
     def __enter__(self) -> None:
         self._tasks.append(self._task)
@@ -184,6 +207,24 @@ class LocalGenerator:
 
     def close(self) -> None:
         self._refs = iter(())
+
+
+def sent(args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+    """A reference to the arguments of a call of `name`, stored.
+
+    Raises:
+        TypeError: they cannot be sent.
+    """
+    try:
+        return _core.put((args, kwargs))
+    except TypeError as error:
+        raise functions.argument_error(error, args, kwargs, name) from error
+
+
+def resolved(sent: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Those arguments, with values for the references among them."""
+    args, kwargs = _core.get(sent)
+    return tuple(map(_resolved, args)), {name: _resolved(item) for name, item in kwargs.items()}
 
 
 def _resolved(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Options of remote functions and methods: one table of what each may be, and their defaults.
+"""Options of remote functions, actors and methods: tables of what each may be, and defaults.
 
 Names, defaults and exception types are those of Ray. May import `scheduling`, `warn`.
 """
@@ -17,7 +17,20 @@ if TYPE_CHECKING:
 
     Check = Callable[[str, Any], str | None]
 
-__all__ = ["TASK_OPTIONS", "task_options", "validate_method_options", "with_defaults"]
+__all__ = [
+    "ACTOR_OPTIONS",
+    "CALL_OPTIONS",
+    "TASK_OPTIONS",
+    "actor_options",
+    "actor_with_defaults",
+    "call_options",
+    "check_generator",
+    "option_attribute",
+    "options_key",
+    "task_options",
+    "validate_method_options",
+    "with_defaults",
+]
 
 #: The finest step in which a resource is counted.
 RESOURCE_STEP = 0.0001
@@ -189,6 +202,36 @@ def _positive(name: str, value: Any) -> str | None:
     return f"{name} must be a positive integer, got {value}."
 
 
+def _lifetime_problem(name: str, value: Any) -> str | None:
+    if value in (None, "detached", "non_detached"):
+        return None
+    return "actor `lifetime` argument must be one of 'detached', 'non_detached' and 'None'."
+
+
+def _actor_name_problem(name: str, value: Any) -> str | None:
+    return "Actor name cannot be an empty string." if value == "" else None
+
+
+def namespace_problem(name: str, value: Any) -> str | None:
+    """What is wrong with a namespace."""
+    if value == "":
+        return '"" is not a valid namespace. Pass None to not specify a namespace.'
+    return None
+
+
+def _groups_problem(name: str, value: Any) -> str | None:
+    if not value:
+        return None
+    if not isinstance(value, dict):
+        return f"'{name}' must be a dict of names and how many calls run at once, got {value!r}."
+    for group, count in value.items():
+        if not isinstance(group, str) or not group or " " in group:
+            return f"Names of '{name}' must be strings, not empty, without spaces, got {group!r}."
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            return f"'{name}' must say how many calls run at once, got {group!r}: {count!r}."
+    return None
+
+
 # -- the table -------------------------------------------------------------------------------
 
 _NONE = type(None)
@@ -249,6 +292,44 @@ TASK_OPTIONS: dict[str, Option] = {
     "_num_objects_per_yield": Option((int, _NONE), "int or None", _positive, 1),
 }
 
+#: What tasks and actors have in common.
+_COMMON_OPTIONS = (
+    "num_gpus",
+    "memory",
+    "resources",
+    "runtime_env",
+    "scheduling_strategy",
+    "accelerator_type",
+    "label_selector",
+    "fallback_strategy",
+    "placement_group",
+    "placement_group_bundle_index",
+    "placement_group_capture_child_tasks",
+    "enable_task_events",
+    "_labels",
+    "_metadata",
+)
+
+ACTOR_OPTIONS: dict[str, Option] = {
+    **{name: TASK_OPTIONS[name] for name in _COMMON_OPTIONS},
+    "num_cpus": _number(),
+    "object_store_memory": _count(0),
+    "max_restarts": _count(-1, default=0),
+    "max_task_retries": _count(-1, default=0),
+    "max_pending_calls": _count(-1, default=-1),
+    "max_concurrency": Option((int, _NONE), "int or None", _positive),
+    "concurrency_groups": Option((dict, list, _NONE), "dict or None", _groups_problem),
+    "allow_out_of_order_execution": Option((bool, _NONE), "bool or None"),
+    "lifetime": Option((str, _NONE), "str or None", _lifetime_problem),
+    "name": Option((str, _NONE), "str or None", _actor_name_problem),
+    "namespace": Option((str, _NONE), "str or None", namespace_problem),
+    "get_if_exists": Option((bool,), "bool", default=False),
+    "enable_tensor_transport": Option((bool, _NONE), "bool or None"),
+    "_actor_generator_backpressure_num_objects": Option(
+        (int, _NONE), "int or None", _backlog_problem
+    ),
+}
+
 #: Older spellings, and what they are called now.
 OLD_SPELLINGS = {"num_return_vals": "num_returns"}
 
@@ -285,11 +366,12 @@ def task_options(
             "replaced, for all calls. Give it to @remote(max_calls=...)."
         )
     if generator is not None:
-        _check_generator(found.get("num_returns"), generator)
+        check_generator(found.get("num_returns"), generator)
     return found
 
 
-def _check_generator(num_returns: Any, generator: bool) -> None:
+def check_generator(num_returns: Any, generator: bool) -> None:
+    """Warn of `num_returns="dynamic"`; refuse it, and "streaming", for what does not yield."""
     if num_returns == "dynamic":
         warn(
             "num_returns='dynamic' is deprecated: use num_returns='streaming', which gives the "
@@ -316,6 +398,70 @@ def with_defaults(options: dict[str, Any], *, generator: bool) -> dict[str, Any]
     return full
 
 
+# -- actors ----------------------------------------------------------------------------------
+
+#: How many calls of an actor with `async def` methods run at once, unless it says so.
+DEFAULT_ASYNC_CONCURRENCY = 1000
+
+
+def actor_options(given: dict[str, Any], *, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The given options of an actor class, validated, together with those it had `before`.
+
+    `before` is what `.options(...)` adds to; it cannot change `concurrency_groups`.
+
+    Raises:
+        TypeError, ValueError: as Ray does.
+    """
+    for name, value in given.items():
+        option = ACTOR_OPTIONS.get(name)
+        if option is None:
+            raise ValueError(
+                f"Invalid option keyword {name} for actors. "
+                f"Valid ones are {', '.join(ACTOR_OPTIONS)}."
+            )
+        option.validate(name, value)
+    if before is not None and "concurrency_groups" in given:
+        raise ValueError(
+            "Setting 'concurrency_groups' is not supported in '.options()': the methods are in "
+            "groups already. Give it to @remote(concurrency_groups=...)."
+        )
+    if given.get("object_store_memory") is not None:
+        warn(
+            "'object_store_memory' of actors is deprecated: it reserves nothing.",
+            DeprecationWarning,
+        )
+    found = {**(before or {}), **given}
+    if found.get("get_if_exists") and not found.get("name"):
+        raise ValueError("The actor name must be specified to use `get_if_exists`.")
+    return found
+
+
+def actor_with_defaults(options: dict[str, Any], *, asynchronous: bool) -> dict[str, Any]:
+    """Every option of an actor: as given, or what it is by default.
+
+    Raises:
+        ValueError: calls are to run in order, and several at once.
+    """
+    full = {name: option.default for name, option in ACTOR_OPTIONS.items()} | options
+    for name in ("max_restarts", "max_task_retries", "max_pending_calls"):
+        if full[name] is None:
+            full[name] = ACTOR_OPTIONS[name].default
+    if full["max_concurrency"] is None:
+        full["max_concurrency"] = DEFAULT_ASYNC_CONCURRENCY if asynchronous else 1
+    at_once = asynchronous or full["max_concurrency"] > 1
+    if full["allow_out_of_order_execution"] is None:
+        full["allow_out_of_order_execution"] = at_once
+    elif at_once and not full["allow_out_of_order_execution"]:
+        kind = "async" if asynchronous else "multi-threaded"
+        raise ValueError(
+            f"If you're using {kind} actors, calls can't be executed in order. "
+            "Set `allow_out_of_order_execution=True` to allow out-of-order execution."
+        )
+    return full
+
+
+# -- methods ---------------------------------------------------------------------------------
+
 #: What `@method(...)` takes.
 METHOD_OPTIONS: dict[str, Option] = {
     "num_returns": TASK_OPTIONS["num_returns"],
@@ -333,6 +479,36 @@ METHOD_OPTIONS: dict[str, Option] = {
 }
 
 
+def option_attribute(name: str) -> str:
+    """Where `@method` notes an option at the function."""
+    return f"__ray_{name.lstrip('_')}__"
+
+
+#: What `.options(...)` of an actor's method takes.
+CALL_OPTIONS: dict[str, Option] = {
+    **{name: option for name, option in METHOD_OPTIONS.items() if name != "_num_objects_per_yield"},
+    "name": _string(),
+    "_labels": TASK_OPTIONS["_labels"],
+}
+
+
+def call_options(given: dict[str, Any], *, generator: bool) -> dict[str, Any]:
+    """The options of `.options(...)` of a method, validated.
+
+    Raises:
+        TypeError, ValueError: an option is wrong, or unknown.
+    """
+    for name, value in given.items():
+        if name not in CALL_OPTIONS:
+            raise ValueError(
+                f"Invalid option keyword {name} for methods of actors. "
+                f"Valid ones are {', '.join(CALL_OPTIONS)}."
+            )
+        CALL_OPTIONS[name].validate(name, value)
+    check_generator(given.get("num_returns"), generator)
+    return given
+
+
 def validate_method_options(given: dict[str, Any]) -> dict[str, Any]:
     """The options of `@method`, validated.
 
@@ -347,3 +523,20 @@ def validate_method_options(given: dict[str, Any]) -> dict[str, Any]:
             )
         METHOD_OPTIONS[name].validate(name, value)
     return given
+
+
+# -- options as keys -------------------------------------------------------------------------
+
+
+def options_key(options: dict[str, Any]) -> Any:
+    """Options as a key; None if what they name may change without them."""
+    env = options.get("runtime_env")
+    if env and env.keys() - {"env_vars"}:
+        return None
+    return tuple((name, _hashable(value)) for name, value in options.items())
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple(sorted((key, repr(item)) for key, item in value.items()))
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value

@@ -1,7 +1,7 @@
 """Remote functions: what `@remote` makes of a function.
 
 `f.remote` is a `Submitter` of the core, which calls back here only when it is first used, when the
-session has changed, and when arguments need a closer look. May import `options`, `resources`,
+session has changed, and when arguments need a closer look. May import `options`, `placement`,
 `functions`, `signature`, `runtime_env`, `connection`, and the core when a task is submitted.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from . import connection, functions, resources, runtime_env, scheduling
+from . import connection, functions, placement, resources, runtime_env
 from ._core import session_number
 from .exceptions import TaskUnschedulableError
-from .options import task_options, with_defaults
+from .options import options_key, task_options, with_defaults
 from .signature import ArgumentCheck, is_asynchronous, is_generator
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ __all__ = ["RemoteFunction", "make"]
 
 #: How many sets of options a function's calls are kept for.
 _MOST_CALLS = 100
-
-#: `num_returns` as the core counts them.
-_GENERATORS = {"dynamic": -1, "streaming": -2}
 
 
 class Definition:
@@ -72,7 +69,7 @@ class Plan:
         number = session_number()
         if definition.session != number:
             definition.session, definition.calls = number, {}
-        key = _key(self.options)
+        key = options_key(self.options)
         call = definition.calls.get(key)
         if call is None:
             call = self._prepare(session)
@@ -85,7 +82,7 @@ class Plan:
         options = with_defaults(self.options, generator=generator)
         name = options["name"] or function.__name__
         num_returns = options["num_returns"]
-        count = _GENERATORS.get(num_returns, num_returns)
+        count = functions.GENERATORS.get(num_returns, num_returns)
         collect = count if generator and count > 0 else 0
         if connection.local is not None:
             from .local_mode import LocalCall
@@ -97,10 +94,11 @@ class Plan:
         worker_options = {"retry_exceptions": retry} if retry else {}
         from ._core import Call
 
+        demand = resources.of_task(options)
         return Call(
             session,
             function=functions.published(session, function, worker_options, collect),
-            shape=session.shape(_demand(options), _environment(session, options)),
+            shape=placement.shape(session, options, demand, TaskUnschedulableError),
             name=name,
             num_returns=count,
             max_retries=options["max_retries"],
@@ -108,20 +106,6 @@ class Plan:
             max_calls=options["max_calls"] or 0,
             backlog=max(options["_generator_backpressure_num_objects"] or 0, 0),
         )
-
-
-def _key(options: dict[str, Any]) -> Any:
-    """Options as a key; None if what they name may change without them."""
-    env = options.get("runtime_env")
-    if env and env.keys() - {"env_vars"}:
-        return None
-    return tuple((name, _hashable(value)) for name, value in options.items())
-
-
-def _hashable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return tuple(sorted((key, repr(item)) for key, item in value.items()))
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
 
 
 class RemoteFunction(Generic[R]):
@@ -223,45 +207,3 @@ def _restore(plan: Plan) -> RemoteFunction[Any]:
 def _remake(function: Callable[..., Any], options: dict[str, Any]) -> RemoteFunction[Any]:
     # The function may be half made: it is looked at when it is first called.
     return _restore(Plan(Definition(function), options))
-
-
-# -- where and in what a task runs -----------------------------------------------------------
-
-
-def _demand(options: dict[str, Any]) -> dict[str, float]:
-    """What a task asks of the node; what this node cannot be is asked for as a resource, too.
-
-    Raises:
-        TaskUnschedulableError: it asks for another node, and for no other.
-    """
-    demand = resources.of_task(options)
-    strategy = options["scheduling_strategy"]
-    info = connection.info()
-    hard = isinstance(strategy, scheduling.NodeAffinitySchedulingStrategy) and not strategy.soft
-    if hard and strategy.node_id != info["node_id"]:
-        raise TaskUnschedulableError(
-            f"there is no node {strategy.node_id}, and soft=False. The node of this session is "
-            f"{info['node_id']}."
-        )
-    selectors = [options["label_selector"]]
-    selectors += [item.get("label_selector") for item in options["fallback_strategy"] or ()]
-    if not any(resources.matches(selector, info["labels"]) for selector in selectors):
-        demand[_no_such_node(selectors[0])] = 1.0
-    return demand
-
-
-def _no_such_node(selector: dict[str, str]) -> str:
-    """A resource that no node has, named after what was asked for; names are short in the core."""
-    text = ",".join(f"{key}={value}" for key, value in selector.items())
-    return f"label:{text}".encode()[: resources.NAME_BYTES].decode(errors="ignore")
-
-
-def _environment(session: Any, options: dict[str, Any]) -> int:
-    """The id of the task's runtime environment."""
-    env = options["runtime_env"]
-    base = runtime_env.current()
-    if env:
-        text = runtime_env.normalize(runtime_env.merge(base, env), connection.info()["directory"])
-    else:
-        text = base
-    return 0 if text == runtime_env.EMPTY else session.publish_env(text)

@@ -24,6 +24,7 @@ __all__ = [
     "matches",
     "node_resources",
     "object_store_bytes",
+    "of_actor",
     "of_task",
     "own_gpu_names",
     "visible_gpus",
@@ -197,6 +198,23 @@ def of_task(options: dict[str, Any]) -> dict[str, float]:
         name = f"accelerator_type:{options['accelerator_type']}"
         found[name.encode()[:NAME_BYTES].decode(errors="ignore")] = 0.001
     return {name: value for name, value in found.items() if value}
+
+
+def of_actor(options: dict[str, Any], total: dict[str, float]) -> dict[str, float]:
+    """What an actor with these options (all of them) holds as long as it lives.
+
+    Without any, it is placed where there is a CPU, `total` permitting, and holds none. With GPUs or
+    other resources it holds a CPU as well, unless it says how many.
+    """
+    found = of_task(options)
+    if options["num_cpus"] is not None:
+        return found
+    said = ("num_gpus", "accelerator_type")
+    if options["resources"] or any(options[name] is not None for name in said):
+        found["CPU"] = 1.0
+    elif total.get("CPU", 0) < 1:
+        found["CPU"] = 1.0  # there is no such place
+    return found
 
 
 def matches(selector: dict[str, str | None] | None, labels: dict[str, str]) -> bool:

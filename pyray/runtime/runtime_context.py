@@ -1,7 +1,7 @@
 """`get_runtime_context()`: the ids and resources of where the caller runs.
 
 Ids are hex strings as in Ray. May import the core, `connection`, `functions`, `resources`,
-`runtime_env`.
+`runtime_env`, and in actors `actor_handle` and `actor_descriptor`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,18 @@ TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["JOB_ID", "RuntimeContext", "get_gpu_ids", "get_runtime_context", "node_id"]
+    from .actor_descriptor import Descriptor
+    from .actor_handle import ActorHandle
+
+__all__ = [
+    "JOB_ID",
+    "RuntimeContext",
+    "current_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
+    "in_actor",
+    "node_id",
+]
 
 #: A session has one job: its driver's.
 JOB_ID = "01000000"
@@ -47,6 +58,30 @@ def current_task() -> dict[str, Any] | None:
     if connection.local is not None:
         return connection.local.current_task()
     return _core.current_task()
+
+
+def current_actor() -> Any:
+    """The reference that stands for the actor that the caller is in, or None."""
+    connection.ensure()
+    if connection.local is not None:
+        return connection.local.current_actor()
+    return _core.current_actor()
+
+
+def in_actor() -> bool:
+    """Whether the caller is in an actor; starts no session."""
+    return _core.get_session() is not None and current_actor() is not None
+
+
+def current_descriptor() -> Descriptor | None:
+    """What handles know of the class of the actor that the caller is in."""
+    ref = current_actor()
+    if ref is None:
+        return None
+    from .actor_descriptor import read
+    from .actor_handle import description
+
+    return read(description(ref)[0])
 
 
 def node_id(session_name: str) -> str:
@@ -110,9 +145,11 @@ class RuntimeContext:
         return task["task_id"] if task else None
 
     def get_task_name(self) -> str | None:
-        """The task's name: the option `name`, or the function's name; None in a driver."""
+        """The task's name: the option `name`, or the function's or method's; None in a driver."""
         task = self._task()
-        return task["name"] if task else None
+        if not task:
+            return None
+        return f"{task['name']}.__init__" if task.get("is_creation") else str(task["name"])
 
     def get_task_function_name(self) -> str | None:
         """Module and name of the task's function; None in a driver."""
@@ -121,6 +158,10 @@ class RuntimeContext:
             return None
         if "function_name" in task:
             return str(task["function_name"])
+        actor = current_descriptor()
+        if actor is not None:
+            method = "__init__" if task["is_creation"] else task["method"]
+            return f"{actor.module}.{actor.class_name}.{method}"
         return functions.full_name(_core.current_function())
 
     def get_assigned_resources(self) -> dict[str, float]:
@@ -156,29 +197,64 @@ class RuntimeContext:
         found: dict[str, Any] = json.loads(runtime_env.current())
         return found
 
-    # -- actors and placement groups: none yet -----------------------------------------------
+    # -- the actor ---------------------------------------------------------------------------
 
     def get_actor_id(self) -> str | None:
         """The actor that the caller is in; None outside of any."""
-        return None
+        ref = current_actor()
+        return None if ref is None else ref.hex()
 
     def get_actor_name(self) -> str | None:
-        """The name of the actor that the caller is in; None outside of any."""
-        return None
+        """The name of the actor that the caller is in, "" if it has none; None outside of any."""
+        from .actor_handle import description
+
+        ref = current_actor()
+        return None if ref is None else description(ref)[1] or ""
+
+    @property
+    def was_current_actor_reconstructed(self) -> bool:
+        """Whether the actor that the caller is in was restarted.
+
+        Raises:
+            AssertionError: the caller is in no actor.
+        """
+        if current_actor() is None:
+            raise AssertionError("This method is only available in an actor.")
+        task = current_task()
+        return bool(task and task["actor_restarts"])
+
+    @property
+    def current_actor(self) -> ActorHandle[Any]:
+        """The handle of the actor that the caller is in.
+
+        Raises:
+            RuntimeError: the caller is in no actor.
+        """
+        from .actor_handle import ActorHandle
+
+        ref = current_actor()
+        if ref is None:
+            raise RuntimeError("This method is only available in an actor.")
+        return ActorHandle(ref)
+
+    def is_canceled(self) -> bool:
+        """Whether `cancel` was called for the call of an actor that runs here.
+
+        Such a call is not interrupted: it may look here now and then, and end itself.
+
+        Raises:
+            RuntimeError: this is no task, or a method of an async actor, which is interrupted.
+        """
+        if current_task() is None:
+            raise RuntimeError("This method is only available in a task, not in the driver.")
+        actor = current_descriptor()
+        if actor is not None and actor.asynchronous:
+            raise RuntimeError("This method is not supported in an async actor.")
+        return connection.local is None and _core.is_cancelled()
 
     def get_placement_group_id(self) -> str | None:
         """The placement group of the task; None without one."""
         return None
-
-    @property
-    def was_current_actor_reconstructed(self) -> bool:
-        """Whether the actor that the caller is in was restarted."""
-        raise AssertionError("This method is only available in an actor.")
-
-    @property
-    def current_actor(self) -> Any:
-        """The handle of the actor that the caller is in."""
-        raise RuntimeError("This method is only available in an actor.")
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
@@ -194,6 +270,8 @@ class RuntimeContext:
         found["namespace"] = self.namespace
         if current_task() is not None:
             found["task_id"] = self.get_task_id()
+        if current_actor() is not None:
+            found["actor_id"] = self.get_actor_id()
         return found
 
     @property

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from inspect import Signature
     from typing import Any
 
-__all__ = ["NO_LIMIT", "ArgumentCheck", "is_asynchronous", "is_generator"]
+__all__ = [
+    "NO_LIMIT",
+    "ArgumentCheck",
+    "Parameters",
+    "is_asynchronous",
+    "is_generator",
+    "parameters_of",
+    "yields",
+]
 
 #: `max_args` of a function with `*args`.
 NO_LIMIT = (1 << 31) - 1
@@ -34,9 +42,155 @@ def is_generator(function: Any) -> bool:
     return bool(_flags(function) & _GENERATOR)
 
 
+def yields(function: Any) -> bool:
+    """Whether calling the function gives a generator, or an asynchronous one."""
+    return bool(_flags(function) & (_GENERATOR | _ASYNC_GENERATOR))
+
+
 def is_asynchronous(function: Any) -> bool:
     """Whether it is an `async def`."""
     return bool(_flags(function) & (_COROUTINE | _ASYNC_GENERATOR))
+
+
+# -- parameters ------------------------------------------------------------------------------
+
+
+class Parameters:
+    """What may be passed to a function: its signature without defaults and annotations.
+
+    It says that a parameter has a default, not which, so it can be sent where the function's
+    modules are not.
+    """
+
+    __slots__ = ("keywords", "n_only_positional", "n_required", "positional", "required", "rests")
+
+    def __init__(
+        self,
+        positional: tuple[str, ...],
+        n_only_positional: int,
+        n_required: int,
+        keywords: tuple[str, ...],
+        required: tuple[str, ...],
+        rests: tuple[str, str],
+    ) -> None:
+        self.positional = positional
+        self.n_only_positional = n_only_positional  # the first so many
+        self.n_required = n_required  # of the positional ones, the first so many
+        self.keywords = keywords  # that can be passed by name only
+        self.required = required  # of these
+        self.rests = rests  # what `*args` and `**kwargs` are called, or ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        positional = self.positional, self.n_only_positional, self.n_required
+        return Parameters, (*positional, self.keywords, self.required, self.rests)
+
+    def without_first(self) -> Parameters:
+        """Those of a method that is bound to its object."""
+        if not self.positional:
+            return self  # *args has it
+        return Parameters(
+            self.positional[1:],
+            max(self.n_only_positional - 1, 0),
+            max(self.n_required - 1, 0),
+            self.keywords,
+            self.required,
+            self.rests,
+        )
+
+    def signature(self) -> Signature:
+        """As `inspect` has it, with `...` in place of every default."""
+        from inspect import Parameter, Signature
+
+        found = []
+        for i, name in enumerate(self.positional):
+            first = i < self.n_only_positional
+            kind = Parameter.POSITIONAL_ONLY if first else Parameter.POSITIONAL_OR_KEYWORD
+            default = Parameter.empty if i < self.n_required else _Some()
+            found.append(Parameter(name, kind, default=default))
+        if self.rests[0]:
+            found.append(Parameter(self.rests[0], Parameter.VAR_POSITIONAL))
+        for name in self.keywords:
+            default = Parameter.empty if name in self.required else _Some()
+            found.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default))
+        if self.rests[1]:
+            found.append(Parameter(self.rests[1], Parameter.VAR_KEYWORD))
+        return Signature(found)
+
+
+class _Some:
+    """A default that is not known here."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+def parameters_of(function: Callable[..., Any]) -> Parameters:
+    """The parameters of a function; of one that was compiled without a signature: any."""
+    if not hasattr(function, "__wrapped__") and not hasattr(function, "__signature__"):
+        try:
+            return _of_code(function)
+        except (AttributeError, IndexError):
+            pass  # compiled
+    return _of_signature(_signature_of(function))
+
+
+def _of_code(function: Any) -> Parameters:
+    code = function.__code__
+    count = code.co_argcount
+    names = code.co_varnames[: count + code.co_kwonlyargcount + 2]
+    keywords = names[count : count + code.co_kwonlyargcount]
+    rests = list(names[count + code.co_kwonlyargcount :])
+    known = function.__kwdefaults__ or ()
+    return Parameters(
+        names[:count],
+        code.co_posonlyargcount,
+        count - len(function.__defaults__ or ()),
+        keywords,
+        tuple(name for name in keywords if name not in known),
+        (
+            rests.pop(0) if code.co_flags & _VAR_POSITIONAL else "",
+            rests.pop(0) if code.co_flags & _VAR_KEYWORD else "",
+        ),
+    )
+
+
+def _of_signature(signature: Signature) -> Parameters:
+    from inspect import Parameter
+
+    kinds: dict[Any, list[Any]] = {}
+    for parameter in signature.parameters.values():
+        kinds.setdefault(parameter.kind, []).append(parameter)
+    first = kinds.get(Parameter.POSITIONAL_ONLY, [])
+    positional = first + kinds.get(Parameter.POSITIONAL_OR_KEYWORD, [])
+    keywords = kinds.get(Parameter.KEYWORD_ONLY, [])
+    any_number = kinds.get(Parameter.VAR_POSITIONAL)
+    any_name = kinds.get(Parameter.VAR_KEYWORD)
+    empty = Parameter.empty
+    return Parameters(
+        tuple(p.name for p in positional),
+        len(first),
+        sum(p.default is empty for p in positional),
+        tuple(p.name for p in keywords),
+        tuple(p.name for p in keywords if p.default is empty),
+        (any_number[0].name if any_number else "", any_name[0].name if any_name else ""),
+    )
+
+
+def _signature_of(function: Any) -> Signature:
+    from inspect import Parameter, Signature, signature
+
+    try:
+        return signature(function)
+    except (TypeError, ValueError):
+        return Signature(
+            [
+                Parameter("args", Parameter.VAR_POSITIONAL),
+                Parameter("kwargs", Parameter.VAR_KEYWORD),
+            ]
+        )
+
+
+# -- calls -----------------------------------------------------------------------------------
 
 
 class ArgumentCheck:
@@ -44,71 +198,34 @@ class ArgumentCheck:
 
     `min_args` to `max_args` positional arguments fit when there are no keywords; any other call
     is to be checked by calling this. A function that needs a keyword has no such range.
+
+    Made of a function, or of the parameters of one that may be elsewhere; `what` it is to those
+    who call it.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any] | Parameters, name: str, what: str = "remote function"
+    ) -> None:
         self.name = name
-        self._function = function
+        self._what = what
+        self._function = None if isinstance(function, Parameters) else function
+        self._parameters = found = (
+            function if isinstance(function, Parameters) else parameters_of(function)
+        )
         self._seen: set[tuple[Any, ...]] = set()
-        if hasattr(function, "__wrapped__") or hasattr(function, "__signature__"):
-            self._read_signature()
-        else:
-            try:
-                self._read_code()
-            except AttributeError:  # compiled
-                self._read_signature()
-        self.min_args = len(self._required & set(self._positional))
-        self.max_args = self._most
-        if self._required - set(self._positional):
+        self._required = {*found.positional[: found.n_required], *found.required}
+        self._by_name = {*found.positional[found.n_only_positional :], *found.keywords}
+        self._most = NO_LIMIT if found.rests[0] else len(found.positional)
+        self.min_args, self.max_args = found.n_required, self._most
+        if found.required:
             self.min_args, self.max_args = 1, 0
-
-    def _read_code(self) -> None:
-        function: Any = self._function
-        code = function.__code__
-        count = code.co_argcount
-        names = code.co_varnames[: count + code.co_kwonlyargcount]
-        self._positional = list(names[:count])
-        self._only_positional = set(names[: code.co_posonlyargcount])
-        self._by_name = set(names) - self._only_positional
-        self._any_name = bool(code.co_flags & _VAR_KEYWORD)
-        defaults = len(function.__defaults__ or ())
-        keywords = set(names[count:]) - set(function.__kwdefaults__ or ())
-        self._required = set(names[: count - defaults]) | keywords
-        self._most = NO_LIMIT if code.co_flags & _VAR_POSITIONAL else count
-
-    def _read_signature(self) -> None:
-        from inspect import Parameter
-
-        positional = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        by_name = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-        parameters = list(self.signature.parameters.values())
-        kinds = {p.kind for p in parameters}
-        self._positional = [p.name for p in parameters if p.kind in positional]
-        self._only_positional = {p.name for p in parameters if p.kind == Parameter.POSITIONAL_ONLY}
-        self._by_name = {p.name for p in parameters if p.kind in by_name}
-        self._any_name = Parameter.VAR_KEYWORD in kinds
-        self._required = {
-            p.name
-            for p in parameters
-            if p.default is Parameter.empty and p.kind in (*positional, *by_name)
-        }
-        any_number = Parameter.VAR_POSITIONAL in kinds
-        self._most = NO_LIMIT if any_number else len(self._positional)
 
     @property
     def signature(self) -> Signature:
         """As `inspect` has it; that of a function compiled without one takes everything."""
-        from inspect import Parameter, Signature, signature
-
-        try:
-            return signature(self._function)
-        except (TypeError, ValueError):
-            return Signature(
-                [
-                    Parameter("args", Parameter.VAR_POSITIONAL),
-                    Parameter("kwargs", Parameter.VAR_KEYWORD),
-                ]
-            )
+        if self._function is None:
+            return self._parameters.signature()
+        return _signature_of(self._function)
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise TypeError unless the function can be called so."""
@@ -122,12 +239,13 @@ class ArgumentCheck:
 
     def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """By names alone; False where it takes a closer look."""
-        if self._only_positional or len(args) > self._most:
+        found = self._parameters
+        if found.n_only_positional or len(args) > self._most:
             return False
         given = kwargs.keys()
-        if not self._any_name and not given <= self._by_name:
+        if not found.rests[1] and not given <= self._by_name:
             return False
-        filled = self._positional[: len(args)]
+        filled = found.positional[: len(args)]
         return given.isdisjoint(filled) and self._required <= given | set(filled)
 
     def _explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -138,4 +256,4 @@ class ArgumentCheck:
             problem = str(error)
         else:
             return
-        raise TypeError(f"{problem}: the remote function is {self.name}{signature}")
+        raise TypeError(f"{problem}: the {self._what} is {self.name}{signature}")

@@ -230,6 +230,8 @@ def _end() -> None:
     if "pyray.runtime.session" in sys.modules:
         sys.modules["pyray.runtime.session"].stop()
     functions.forget()
+    if "pyray.runtime.actor_descriptor" in sys.modules:
+        sys.modules["pyray.runtime.actor_descriptor"].forget()
     connection.forget()
     runtime_env.set_current(runtime_env.EMPTY)
 

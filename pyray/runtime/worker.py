@@ -174,8 +174,7 @@ class Hooks:
         """What an actor whose constructor raised died of, which all its calls raise."""
         from . import error_log, exceptions
 
-        cause = exceptions.RayTaskError.of(error, f"{name}.__init__", _actor())
-        failure = exceptions.ActorDiedError(cause)
+        failure = exceptions.actor_failure(error, f"{name}.__init__", _actor())
         error_log.note(failure, name)
         return failure
 

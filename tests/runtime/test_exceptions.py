@@ -16,7 +16,14 @@ import pytest
 import pyray
 from pyray import exceptions
 from pyray.runtime import causes
-from pyray.runtime.exceptions import RayTaskError, as_raised, from_code, task_failure
+from pyray.runtime.exceptions import (
+    ActorExit,
+    RayTaskError,
+    actor_failure,
+    as_raised,
+    from_code,
+    task_failure,
+)
 
 
 class OddInit(Exception):
@@ -338,6 +345,7 @@ def test_packing_never_calls_the_constructor():
         (7, "ObjectStoreFullError"),
         (8, "OwnerDiedError"),
         (9, "ReferenceCountingAssertionError"),
+        (10, "ActorUnavailableError"),
         (99, "RaySystemError"),
     ],
 )
@@ -404,3 +412,26 @@ def test_actor_that_died_in_its_constructor():
     assert error.actor_init_failed
     assert "ValueError: bad" in str(error)
     assert not exceptions.ActorDiedError().actor_init_failed
+
+
+def test_actor_failures_say_which_actor():
+    error = exceptions.ActorDiedError("it was killed.", "ab" * 16)
+    assert error.actor_id == "ab" * 16 and "it was killed." in str(error)
+    try:
+        raise ValueError("bad")
+    except ValueError as cause:
+        failed_call = task_failure(cause, "A.f", ("<A object>", "ab" * 16))
+        failed_actor = actor_failure(cause, "A.__init__", ("A", "ab" * 16))
+    assert f"actor_id={'ab' * 16}, repr=<A object>" in str(failed_call)
+    assert failed_actor.actor_id == "ab" * 16 and failed_actor.actor_init_failed
+    for error in (error, failed_call, failed_actor):
+        again = pickle.loads(pickle.dumps(error))
+        assert str(again) == str(error)
+        assert getattr(again, "actor_id", None) == getattr(error, "actor_id", None)
+
+
+def test_actor_whose_constructor_leaves():
+    for leaving, text in ((SystemExit(3), "status 3"), (ActorExit(), "exit_actor")):
+        error = actor_failure(leaving, "A.__init__")
+        assert type(error) is exceptions.ActorDiedError and text in str(error)
+        assert not error.actor_init_failed

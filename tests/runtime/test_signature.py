@@ -8,7 +8,8 @@ import itertools
 
 import pytest
 
-from pyray.runtime.signature import NO_LIMIT, ArgumentCheck
+import pyray
+from pyray.runtime.signature import NO_LIMIT, ArgumentCheck, parameters_of, yields
 
 FUNCTIONS = [
     lambda: 0,
@@ -110,3 +111,58 @@ def test_function_without_a_signature():
     check = ArgumentCheck(Compiled(), "f")
     check((1, 2, 3), {"a": 4})
     assert (check.min_args, check.max_args) == (0, NO_LIMIT)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: str(inspect.signature(f)))
+def test_parameters_decide_without_the_function(function):
+    parameters = pyray.loads(pyray.dumps(parameters_of(function)))
+    check, known = ArgumentCheck(parameters, "f"), ArgumentCheck(function, "f")
+    assert (check.min_args, check.max_args) == (known.min_args, known.max_args)
+    for args, kwargs in CALLS:
+        found = []
+        for each in (check, known):
+            try:
+                each(args, kwargs)
+            except TypeError as error:
+                found.append(str(error).partition(":")[0])
+        assert len(found) != 1 and len(set(found)) <= 1
+    bare = str(check.signature).replace("...", "?")
+    assert bare.count("?") == sum(
+        p.default is not inspect.Parameter.empty
+        for p in inspect.signature(function).parameters.values()
+    )
+
+
+def test_without_the_first():
+    class A:
+        def f(self, a, b=1): ...
+        def rest(*args): ...
+        def only(self, /, a): ...
+        def none(): ...
+
+    for function, least, most in (
+        (A.f, 1, 2),
+        (A.rest, 0, NO_LIMIT),
+        (A.only, 1, 1),
+        (A.none, 0, 0),
+    ):
+        check = ArgumentCheck(parameters_of(function).without_first(), "f")
+        assert (check.min_args, check.max_args) == (least, most)
+
+
+def test_yields():
+    def plain(): ...
+    def generator():
+        yield
+
+    async def coroutine(): ...
+    async def both():
+        yield
+
+    assert [yields(f) for f in (plain, generator, coroutine, both, len)] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]

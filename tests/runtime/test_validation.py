@@ -78,14 +78,6 @@ def test_refused(call, error, text):
         call()
 
 
-def test_classes_are_to_come():
-    with pytest.raises(NotImplementedError, match="actors are not there yet.*class Counter"):
-
-        @ray.remote
-        class Counter:
-            pass
-
-
 def test_async_functions():
     with pytest.raises(
         ValueError, match="'async def' should not be used for remote tasks.*asyncio.run"
