@@ -55,11 +55,26 @@ uint32_t pr_queue_detach(PrSession *s, PrQueue *q, uint32_t *n, uint32_t *tail) 
     return head;
 }
 
+/* Tasks that were submitted before those in the queue and had to wait for others: what they need
+ * was made just now, lies in the caches, and can be given up after them. */
+static void prepend(PrSession *s, PrQueue *q, uint32_t head, uint32_t tail, uint32_t n) {
+    atomic_store_explicit(&s->tasks[tail].next, q->head, memory_order_relaxed);
+    q->head = head;
+    pr_crash_point();
+    atomic_store(&q->count, atomic_load_explicit(&q->count, memory_order_relaxed) + n);
+}
+
 void pr_queue_tasks(PrSession *s, uint32_t shape, uint32_t head, uint32_t tail, uint32_t n,
                     uint64_t epoch) {
     PrQueue *q = &s->shapes[shape].queue;
     pr_lock(s, &q->lock);
-    if (pr_epoch(s) == epoch) pr_queue_append(s, q, head, tail, n);
+    if (pr_epoch(s) == epoch) {
+        if (q->head && s->tasks[head].sequence < s->tasks[q->head].sequence) {
+            prepend(s, q, head, tail, n);
+        } else {
+            pr_queue_append(s, q, head, tail, n);
+        }
+    }
     pr_unlock(&q->lock);
     pr_kick(s, shape);
     /* More at once: others wake their neighbours when they find more than they take. */
