@@ -1,4 +1,4 @@
-"""Ray's `ray.util`. May import `pyray.serialization`, and the runtime when it is asked for."""
+"""Ray's `ray.util`: serializers, pools, queues. Serializers alone are imported at once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..runtime.named_actors import list_named_actors
+    from .actor_pool import ActorPool
 
 __all__ = [
+    "ActorPool",
     "deregister_serializer",
     "inspect_serializability",
     "list_named_actors",
     "register_serializer",
 ]
+
+_MODULES = ("actor_pool", "executor", "joblib", "multiprocessing", "queue", "scheduling_strategies")
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +28,12 @@ def __getattr__(name: str) -> Any:
         from ..runtime.named_actors import list_named_actors
 
         return list_named_actors
+    if name == "ActorPool":
+        from .actor_pool import ActorPool
+
+        return ActorPool
+    if name in _MODULES:
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
