@@ -130,11 +130,15 @@ cdef class Actor:
         return self.is_told_to_leave() or pr_actor_unwanted(&self.x.session.s, self.actor)
 
     cdef int end(self) except -1:
-        """Calls that were not begun fail, but at the session's end, which sees to all of them."""
+        """Calls that were not begun fail, but at the session's end, which sees to all of them.
+
+        Those that run still, in threads perhaps, fail by the recovery from this process' end.
+        """
         cdef PrSession *s = &self.x.session.s
         if self.creation and not s.self.leave and not s.control.ended:
             reason = self.reason or "all references to it are gone"
             pr_fail_task(s, self.creation, ACTOR_DIED, reason.encode()[:75])
+            self.x.runs_still = pr_pending_calls(&s.actors[self.actor]) > 0
         self.instance = None
         return 0
 

@@ -27,6 +27,7 @@ cdef class Execution:
     cdef Label latest            # of the labels
     cdef uint32_t latest_number
     cdef bint serves_actor       # it takes no tasks any more
+    cdef bint runs_still         # calls, though the actor has ended
 
     cdef PrHandle handle_of(self, uint32_t slot)
     cdef Label label(self, uint32_t number)

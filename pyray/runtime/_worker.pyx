@@ -90,7 +90,7 @@ def is_cancelled():
 
 
 def run_worker(Session session, hooks):
-    """Runs tasks until the worker shall leave."""
+    """Runs tasks until the worker shall leave: whether none is under way any more."""
     global worker
     worker = Worker.__new__(Worker)
     worker.session = session
@@ -100,6 +100,7 @@ def run_worker(Session session, hooks):
     set_in_task(True)
     try:
         worker.run()
+        return not worker.runs_still
     finally:
         set_in_task(False)
         pr_worker_rest(&session.s)

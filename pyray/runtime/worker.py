@@ -55,8 +55,8 @@ def main(start: Start, inherited: object) -> NoReturn:
         hooks = Hooks()
         os.register_at_fork(after_in_child=lambda: _forget(session))
         start.ready[start.place] = 1
-        _core.run_worker(session, hooks)
-        finished = session
+        if _core.run_worker(session, hooks):
+            finished = session
         status = 0
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 1
