@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import runtime_actors
-from runtime_measure import Memcpy, PlainProcesses, Run, clock, pss, serve, shared_bytes
+from runtime_measure import Memcpy, PlainProcesses, Run, Wakeups, clock, pss, serve, shared_bytes
 
 ROWS: dict[str, Callable[[Any, Run], dict | None]] = {}
 
@@ -102,10 +102,15 @@ def idle_cpu(ray: Any, run: Run) -> dict:
 # Calls
 
 
-@row("tasks-sync")
+@row_of_its_own("tasks-sync")
 def tasks_sync(ray: Any, run: Run) -> dict:
+    wakeups = Wakeups()
+    ray.init(num_cpus=run.workers)
     small = ray.remote(small_value)
-    return run.rate(lambda: ray.get(small.remote()))
+    try:
+        return run.rate(lambda: ray.get(small.remote()), limit=wakeups)
+    finally:
+        wakeups.stop()
 
 
 @row("tasks-async")

@@ -100,6 +100,7 @@ ROWS: dict[str, Row] = {
         "single client tasks sync",
         PER_SECOND,
         (times(400, RAY), times(60, PROCESSES), times(15, PROCESSES, NO_SPIN)),
+        limit="two processes that wake each other by futex",
     ),
     "tasks-async": Row(
         "single client tasks async (1,000, then get)",
