@@ -4,8 +4,13 @@ What `Pool`, `RayExecutor` and the backend of joblib share. A call that is not s
 taken back, and a long list of calls does not fill the store. Whoever adds a call submits it if
 there is room; one thread hears of results, submits what comes next and then tells who waits.
 
+While there is room somebody may submit a call at any time: the thread waits for news, and each
+call has a future that brings them. While there is none, only the thread submits: it waits for the
+results themselves, which costs a fraction.
+
 Invariants, under `_changed`: `_running` has what was submitted and is not heard of; nothing is in
-the backlog while there is room. May import `calls` and the public API alone.
+the backlog while there is room; `_silent` has those that run and have no future, and is empty
+while the thread waits for news, or there is some. May import `calls` and the public API alone.
 """
 
 from __future__ import annotations
@@ -97,12 +102,14 @@ class Window:
         self._most = most
         self._ahead = ahead
         self._changed = threading.Condition(threading.RLock())
-        self._running: dict[Call, Any] = {}
+        self._running: dict[Call, Any] = {}  # with their references; None: failed at once
+        self._silent: dict[Call, Any] = {}
         self._size = 0  # bytes of the arguments of those that run
         self._backlog: deque[Call | Iterator[Call]] = deque()
         self._refused: Call | None = None  # the next one: the store had no room for it
         self._feeding = 0  # threads that add calls
         self._telling = False
+        self._is_watching = False
         self._closed = False
         self._news: SimpleQueue[Any] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -196,46 +203,88 @@ class Window:
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="pyray-pool", daemon=True)
             self._thread.start()
-        if error is None:
-            ref.future().add_done_callback(partial(self._hear, call))
+        if error is not None:
+            self._news.put((call, [], error))
+        elif self._has_room():
+            self._listen(call, ref)
         else:
-            self._news.put((call, None, error))
+            if not self._silent and not self._is_watching:
+                self._news.put(_nothing)
+            self._silent[call] = ref
         return True
 
     # -- results -----------------------------------------------------------------------------
 
+    def _listen(self, call: Call, ref: Any) -> None:
+        ref.future().add_done_callback(partial(self._hear, call))
+
     def _hear(self, call: Call, future: Any) -> None:
-        self._news.put((call, future, None))
+        error = future.exception()
+        self._news.put((call, [] if error else [future.result()], error))
 
     def _serve(self) -> None:
         while True:
-            news = self._news.get()
-            if type(news) is tuple:
-                self._tell(*news)
+            watched = self._watched()
+            if watched and self._news.empty():
+                self._watch(watched)
             else:
-                news()
-            del news
+                self._take_news()
+            del watched
             with self._changed:
                 if self._closed and self.is_idle():
                     return
 
-    def _tell(self, call: Call, future: Any, error: BaseException | None) -> None:
-        if future is not None:
-            error = future.exception()
+    def _take_news(self) -> None:
+        news = self._news.get()
+        if type(news) is tuple:
+            self._tell(*news)
+        else:
+            news()
+
+    def _watched(self) -> dict[Any, Call]:
+        """The calls that run, by reference, while nobody else can submit any."""
         with self._changed:
+            self._is_watching = not self._has_room()
+            if self._is_watching:
+                return {ref: call for call, ref in self._running.items() if ref is not None}
+            for call, ref in self._silent.items():
+                self._listen(call, ref)
+            self._silent.clear()
+            return {}
+
+    def _watch(self, calls: dict[Any, Call]) -> None:
+        """Wait until some of these have ended."""
+        refs = list(calls)
+        try:
+            ray.wait(refs)
+            ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        except Exception as problem:  # the session has ended
+            for call in calls.values():
+                self._tell(call, [], problem)
+            return
+        for ref in ready:
+            result, error = [], None
+            try:
+                result.append(ray.get(ref))
+            except BaseException as problem:
+                error = problem
+            self._tell(calls[ref], result, error)
+
+    def _tell(self, call: Call, result: list[Any], error: BaseException | None) -> None:
+        """Go on to the next call; then tell the owner of this one, who alone has the value."""
+        with self._changed:
+            if call not in self._running:
+                return  # its future is late
             self._telling = True
             del self._running[call]
+            self._silent.pop(call, None)
             self._size -= call.size
             self._workers.ended(call, error)
             self._fill()
             self._changed.notify_all()
         try:
             if error is None:
-                value = future.result()
-                # Nothing here holds the value when somebody else has it.
-                del future
-                call.done(value)
-                del value
+                call.done(result.pop())
             else:
                 call.failed(error)
         except BaseException:
@@ -335,8 +384,8 @@ class Tasks:
         for ref in refs:
             try:
                 ray.cancel(ref, force=True)
-            except ray.exceptions.RayError:
-                pass  # the session is ending
+            except (ray.exceptions.RayError, ProcessLookupError):
+                pass  # the session, or the worker, is ending
 
     def close(self) -> None:
         pass

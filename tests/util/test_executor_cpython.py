@@ -40,7 +40,16 @@ if hasattr(package, "__path__"):
 PROCESSES = "looks at the processes of the executor, which are the session's here"
 CONTEXT = "passes semaphores or proxies of multiprocessing, which its own children know alone"
 
+EXIT = "SystemExit ends the worker, as in Ray"
+ITSELF = "expects all calls to fail when a value cannot be decoded; the call that has it fails"
+
 LEFT_OUT = {
+    "test_error_at_task_unpickle": ITSELF,
+    "test_error_during_result_pickle_on_worker": "is a TypeError that says what cannot be sent",
+    "test_error_during_result_unpickle_in_result_handler": ITSELF,
+    "test_exit_during_func_exec_on_worker": EXIT,
+    "test_exit_during_result_pickle_on_worker": EXIT,
+    "test_exit_during_result_unpickle_in_result_handler": ITSELF,
     "test_idle_process_reuse_multiple": PROCESSES,
     "test_idle_process_reuse_one": PROCESSES,
     "test_killed_child": PROCESSES,
@@ -50,6 +59,7 @@ LEFT_OUT = {
     "test_python_finalization_error": "wants the second thread of an executor to fail",
     "test_ressources_gced_in_workers": CONTEXT,
     "test_saturation": CONTEXT,
+    "test_shutdown_deadlock_pickle": PROCESSES,
 }
 
 

@@ -102,20 +102,22 @@ class RayBackend(AutoBatchingMixin, ParallelBackendBase):
             env = dict(args.get("runtime_env") or {})
             env["env_vars"] = {**self._prepare_worker_env(count), **env.get("env_vars", {})}
             args["runtime_env"] = env
-        args = {"num_cpus": share(count)[0], **args}
+        cpus, ahead = share(count)
+        more = count if ahead and "num_cpus" not in args else 0
+        args = {"num_cpus": cpus, **args}
         initializer = options.get("initializer")
         if initializer is None:
-            self._workers = Window(Tasks(args), count)
+            self._workers = Window(Tasks(args), count, more)
         else:
             actors = Actors(count, args, initializer, options.get("initargs") or ())
             self._workers = Window(actors, count)
+        self._arrays = Arrays()
         self.start_call()
         return count
 
     def start_call(self) -> None:
         """A call of the `Parallel` begins: functions are as they are now."""
         self._functions = Functions()
-        self._arrays = Arrays()
 
     def submit(self, func: Any, callback: Any = None) -> Any:
         """Run a batch of calls, and give its result to the callback."""
@@ -159,7 +161,7 @@ class RayBackend(AutoBatchingMixin, ParallelBackendBase):
         return value
 
     def stop_call(self) -> None:
-        """A call of the `Parallel` has ended: nothing of it is kept."""
+        """A call of the `Parallel` has ended: its functions are not kept."""
         self.start_call()
 
     def terminate(self) -> None:
