@@ -344,8 +344,10 @@ int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch) {
 
 int pr_actor_unwanted(const PrSession *s, uint32_t actor) {
     const PrActor *a = &s->actors[actor];
-    /* Without references nobody submits a call, but one that is not over. */
-    return !atomic_load(&s->objects[a->object].refs) && !pr_pending_calls(a);
+    /* Without references nobody submits a call, but one that is not over. What this process itself
+     * has does not count: an actor that keeps a handle of itself would never end. */
+    uint32_t own = s->held[a->object] != 0;
+    return atomic_load(&s->objects[a->object].refs) == own && !pr_pending_calls(a);
 }
 
 int pr_actor_idle(PrSession *s, uint32_t actor) {
@@ -420,8 +422,10 @@ void pr_actor_end(PrSession *s, uint32_t actor, uint64_t epoch) {
 void pr_call_over(PrSession *s, uint32_t actor) {
     PrActor *a = &s->actors[actor];
     uint32_t object = a->object;
+    /* The last reference may be that of its own process. */
+    uint32_t own = atomic_load(&a->worker) == s->index ? s->held[object] != 0 : 1;
     atomic_fetch_add(&a->over, 1);
-    if (!atomic_load(&s->objects[object].refs)) pr_actor_let_go(s, object);
+    if (atomic_load(&s->objects[object].refs) <= own) pr_actor_let_go(s, object);
 }
 
 /* Conditions that stay once all hold: DEAD, no calls, no references. What is read here is that of
@@ -432,12 +436,14 @@ void pr_actor_let_go(PrSession *s, uint32_t object) {
     do {
         if (!(word & PR_ACTOR) || pr_state(word) != PR_OBJECT_SEALED) return;
         const PrActor *a = &s->actors[*pr_actor_in(o)];
-        if (atomic_load(&o->refs) || pr_pending_calls(a)) return;
-        uint32_t worker = atomic_load(&a->worker);
+        uint32_t refs = atomic_load(&o->refs), worker = atomic_load(&a->worker);
+        if (refs > 1 || pr_pending_calls(a)) return;
         if (actor_state(a) != PR_ACTOR_DEAD) {
+            /* It knows whether the last one is its own. */
             if (worker) pr_notify(s, &s->processes[worker]);
             return;
         }
+        if (refs) return;
         dying = (word & ~(uint64_t)UINT32_MAX) | (uint64_t)s->index << PR_CANCELLER | PR_ACTOR |
                 PR_OBJECT_DYING;
     } while (!atomic_compare_exchange_strong(&o->state, &word, dying));

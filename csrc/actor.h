@@ -11,8 +11,8 @@
  * holds back those that the process submits after it. When it goes to the queue, it lets the next
  * one go (`follower`).
  *
- * An actor ends when nobody refers to its object and it has no calls left, when its creation fails,
- * when its process leaves, and when it is killed.
+ * An actor ends when no other process refers to its object and it has no calls left, when its
+ * creation fails, when its process leaves, and when it is killed.
  */
 #ifndef PYRAY_ACTOR_H
 #define PYRAY_ACTOR_H
@@ -51,7 +51,7 @@ int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch);
 /* Says that the process waits for calls: 1 if it has to, after which who submits one notifies it.
  */
 int pr_actor_idle(PrSession *s, uint32_t actor);
-/* Nobody will ever call it again. */
+/* Nobody else refers to it, and it has no calls: nobody will ever call it again. */
 int pr_actor_unwanted(const PrSession *s, uint32_t actor);
 
 /* -- for task.c, object.c and recover.c; all inside ----------------------------------------------

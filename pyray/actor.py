@@ -24,8 +24,8 @@ __all__ = [
 def exit_actor() -> NoReturn:
     """End the actor whose method calls this; the call, and those that wait, raise ActorDiedError.
 
-    Calls that run beside it, in threads or in the event loop, are finished first. Functions that
-    were registered with `atexit` run. It is not restarted.
+    So may those that run beside it, in threads or on the event loop: what they do is cut short.
+    Functions that were registered with `atexit` run. The actor is not restarted.
 
     Raises:
         TypeError: it is called in a task, or in the driver.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import os
+import select
 import threading
 import weakref
 
@@ -394,10 +395,32 @@ class TestLifetime:
         counter = Counter.remote()
         fd = os.pidfd_open(ray.get(counter.pid.remote()))
         del counter
-        import select
-
         assert select.select([fd], [], [], 60)[0]
         os.close(fd)
+
+    def test_a_handle_of_itself_does_not_keep_it(self):
+        @ray.remote
+        class Own:
+            def __init__(self):
+                self.me = ray.get_runtime_context().current_actor
+
+            def pid(self):
+                return os.getpid()
+
+            def other(self):
+                return ray.get_runtime_context().get_actor_id()
+
+            def later(self):
+                return self.me.other.remote()
+
+        for max_concurrency in (1, 2):
+            own = Own.options(max_concurrency=max_concurrency).remote()
+            fd = os.pidfd_open(ray.get(own.pid.remote()))
+            assert ray.get(ray.get(own.later.remote())) == own._actor_id.hex()
+            assert not select.select([fd], [], [], 0)[0]
+            del own
+            assert select.select([fd], [], [], 60)[0]
+            os.close(fd)
 
     def test_a_method_keeps_it(self):
         method = Counter.remote(5).increment
