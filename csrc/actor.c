@@ -461,7 +461,7 @@ uint32_t pr_actor_kill(PrSession *s, uint32_t actor, int restart) {
         t->retries_left = 0;
         pr_enter(s);
         /* Not begun: the slot of its creation stays in a queue, perhaps for long. */
-        if (pr_cancel_creation(s, creation) && actor_state(a) == PR_ACTOR_LIVE) {
+        if (pr_cancel_unbegun(s, creation) && actor_state(a) == PR_ACTOR_LIVE) {
             pr_actor_die(s, actor);
             pr_actor_end(s, actor, pr_epoch(s));
         }

@@ -459,13 +459,13 @@ int pr_start_task(PrSession *s, uint32_t task) {
     return 0;
 }
 
-int pr_cancel_creation(PrSession *s, PrHandle creation) {
-    uint32_t task = pr_slot(creation);
+int pr_cancel_unbegun(PrSession *s, PrHandle handle) {
+    uint32_t task = pr_slot(handle);
     PrTask *t = &s->tasks[task];
     uint64_t word = atomic_load(&t->state);
     do {
         int state = pr_state(word);
-        if (!pr_same(word, creation) || (state != PR_TASK_WAITING && state != PR_TASK_READY))
+        if (!pr_same(word, handle) || (state != PR_TASK_WAITING && state != PR_TASK_READY))
             return 0;
     } while (!atomic_compare_exchange_weak(&t->state, &word, pr_cancelled(word, s->index)));
     cancel_queued(s, task);

@@ -93,8 +93,8 @@ int pr_start_task(PrSession *s, uint32_t task);
 void pr_make_task_ready(PrTask *t);
 /* Has the dependencies tell the task when they are sealed. How many are. */
 uint32_t pr_link_dependencies(PrSession *s, uint32_t task);
-/* A creation that nobody runs shall never be: 1 if so. Its result fails. */
-int pr_cancel_creation(PrSession *s, PrHandle creation);
+/* A task that nobody runs shall never be, unless it is a call: 1 if so. Its results fail. */
+int pr_cancel_unbegun(PrSession *s, PrHandle task);
 /* As pr_fail_task, of a task that nobody runs any more. */
 void pr_drop_task(PrSession *s, uint32_t task, int code, const char *text);
 

@@ -417,6 +417,7 @@ cdef object failure_of(Session session, uint32_t slot):
     cdef PrObject *o = &session.s.objects[slot]
     cdef const uint8_t *data
     from pyray.runtime import exceptions
+    open_session()  # at the end of a session its tasks fail of that
     if o.state & PR_CODE:
         data = pr_message_of(&session.s, o)
         text = PyBytes_FromStringAndSize(<const char *> data + 1, o.size - 1)

@@ -62,8 +62,8 @@ def set_job(uint32_t number):
 
 
 def current_job():
-    """The number of the job that this process works for."""
-    return job
+    """The number of the job that this process works for; 0: none."""
+    return job & ~PR_DETACHED_JOB
 
 
 @cython.final
@@ -358,6 +358,8 @@ cdef object create_actor(Session session, Call call, PrCall *c):
         release(e)
     if name_key is not None:
         key = <const uint8_t *> <const char *> <bytes> name_key
+    if flags & PR_ACTOR_DETACHED:
+        c.job |= PR_DETACHED_JOB  # it outlives the driver, and so does what it starts
     status = pr_actor_create(&session.s, handle, key, flags, c, &death)
     if status == PR_STALE:
         raise NameTaken(f"there is an actor of the name of this one: {call.name}")

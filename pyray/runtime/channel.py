@@ -1,8 +1,8 @@
-"""Messages between the driver and its node: two pipes, frames of plain values.
+"""Messages between drivers and the node: frames of plain values, over two pipes or a socket.
 
 Imports nothing else of pyray. A frame is its length in four bytes, little-endian, and a dict of
-plain values as marshal writes it: both ends run the same interpreter, and marshal costs no
-import. From the driver: hello, flush, shutdown. From the node: log, warning, flushed.
+plain values as marshal writes it, which costs no import; interpreters of other versions read it,
+too. Who is on the other end, and what may be said: drivers.py.
 
 A process that dies in the middle of a frame leaves a part of it in the pipe, which the other end
 drops with the end of the pipe.
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 #: What is read at once.
 CHUNK = 1 << 16
+#: Of marshal: the one that every Python 3 reads.
+FORMAT = 4
 
 
 def frame(message: dict[str, Any]) -> bytes:
-    body = marshal.dumps(message)
+    body = marshal.dumps(message, FORMAT)
     return len(body).to_bytes(4, "little") + body
 
 

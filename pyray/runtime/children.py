@@ -1,6 +1,6 @@
 """The node's workers: how they are forked, watched and buried, and what limits them.
 
-Imports the core, worker, relay and memory. Used by the node alone, which has one thread.
+Imports the core, worker, events, relay and memory. Used by the node alone, which has one thread.
 
 A worker may die at any instant. It is reaped here; its process group is killed before, while its
 number still is its own; `Session.recover` gives back what it held, and tries its task again or
@@ -18,6 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from . import _core, worker
+from .events import Action
 from .memory import Memory
 from .relay import ERR, OUT, Relay
 from .settings import number
@@ -30,8 +31,6 @@ FAILED_STARTS, RETRY = 5, 1.0
 CRASHED, OUT_OF_MEMORY = 1, 5
 #: A process that holds less than this share of the memory is not ended for holding too much.
 SMALL = 0.02
-
-Action = Callable[[], None]
 
 
 class Child:

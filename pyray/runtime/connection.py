@@ -1,13 +1,13 @@
 """Which session this process is in: the driver's, a worker's, local mode's or none.
 
-May import the core and `session`; `start` when a session has to be started by itself.
+May import the core, `addresses` and `session`; `start` when a session has to be started by itself.
 """
 
 from __future__ import annotations
 
 import sys
 
-from . import _core
+from . import _core, addresses
 from .exceptions import RaySystemError
 
 TYPE_CHECKING = False  # typing's, without the import
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
     from .local_mode import LocalMode
 
-__all__ = ["ensure", "in_worker", "info", "publish", "required"]
-
-#: Under which key the session's processes find what is known of it.
-_INFO = b"session's info  "
+__all__ = ["ensure", "in_worker", "info", "job_id", "publish", "required"]
 
 #: Where tasks run if they run in this process.
 local: LocalMode | None = None
@@ -27,7 +24,8 @@ local: LocalMode | None = None
 #: Whether a thread is starting a session, which it has made already but not yet made known.
 starting = False
 
-_info: tuple[Any, dict[str, Any]] | None = None
+#: Of which session and job, and what is known of them.
+_info: tuple[Any, int, dict[str, Any]] | None = None
 
 
 def ensure() -> Any:
@@ -96,24 +94,45 @@ def in_worker() -> bool:
 
 
 def publish(session: Any, known: dict[str, Any]) -> None:
-    """Let every process of the session know; the driver does it before anything else."""
+    """Let every process of the session know; who starts it does it before anything else."""
     import json
 
-    session.publish(_INFO, json.dumps(known).encode())
+    session.publish(addresses.INFO, json.dumps(known).encode())
 
 
 def info() -> dict[str, Any]:
-    """Ids, namespace, directory and labels of the session."""
+    """Ids, directory and labels of the session; namespace and id of the job that runs here."""
     global _info
     if local is not None:
         return local.info
-    session = required()
-    if _info is None or _info[0] is not session:
-        import json
+    session, job = required(), _core.current_job()
+    if _info is None or _info[0] is not session or _info[1] != job:
+        known = _read(session, addresses.INFO)
+        if known is None:
+            raise RaySystemError("the session has just been started, and is not ready yet")
+        _info = session, job, {**known, **_of_job(session, job)}
+    return _info[2]
 
-        # Short texts have zero bytes behind them.
-        _info = session, json.loads(bytes(session.find(_INFO)).rstrip(b"\0"))
-    return _info[1]
+
+def _of_job(session: Any, job: int) -> dict[str, Any]:
+    """What a driver that joined has told; that of the one that started the session is INFO's."""
+    known = _read(session, addresses.job_key(job)) if job else None
+    return {} if known is None else {"job_id": job_id(job), **known}
+
+
+def job_id(job: int) -> str:
+    """The id of the job of that number: four bytes in hex, as in Ray."""
+    return job.to_bytes(4, "little").hex()
+
+
+def _read(session: Any, key: bytes) -> dict[str, Any] | None:
+    found = session.find(key)
+    if found is None:
+        return None
+    import json
+
+    known: dict[str, Any] = json.loads(bytes(found).rstrip(b"\0"))  # short texts have zeros behind
+    return known
 
 
 def later_path() -> list[str]:

@@ -1,28 +1,28 @@
 """The node process of a session: forks workers, buries them, relays what they print.
 
-Started by session.py as `python -c "… node.main()"` with the descriptors below; imports children,
-relay, channel, session_files and worker. It must have one thread for ever, since it forks: what
-needs threads, or is slow, is another process' work. design.md, section 4.
+Started by spawn.py as `python -c "… node.main()"` with the descriptors below; imports events,
+drivers, children, relay, channel, session_files and worker. It must have one thread for ever, since
+it forks: what needs threads, or is slow, is another process' work. design.md, section 4.
 
-Crashes. Workers' deaths are in children.py. If the driver dies (its pidfd says so, or its pipe
-ends), everything of the session is killed and its directory removed. If this process dies, its
-workers get SIGKILL from the system (PR_SET_PDEATHSIG), the driver sees the pipe end, and removes
-the directory.
+Crashes. Workers' deaths are in children.py, drivers' in drivers.py. If the driver dies that started
+the session, everything of the session is killed and its directory removed. If this process dies,
+its workers get SIGKILL from the system (PR_SET_PDEATHSIG), each driver sees its connection end, and
+removes the directory.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import select
 import signal
 import time
-from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import _core, _process, session_files, worker
-from .channel import CHUNK, Inbox, Outbox
-from .children import Action, Children
+from . import _core, _process, addresses, session_files, worker
+from .channel import CHUNK, Inbox
+from .children import Children
+from .drivers import Drivers
+from .events import Events
 from .relay import Relay
 
 #: Descriptors that session.py gives to this process.
@@ -44,92 +44,66 @@ class Node:
 
     def __init__(self, session: _core.Session, hello: dict[str, Any]) -> None:
         self.session = session
+        self.hello = hello
         self.directory: str = hello["directory"]
-        self.driver: int = hello["driver"]
-        self.epoll = select.epoll()
-        self.actions: dict[int, Callable[[int], None]] = {}  # by descriptor
-        self.due: dict[Action, float] = {}  # what is to be done, and when
-        self.inbox = Inbox()
-        self.outbox = Outbox(TO_DRIVER)
-        self.writing = False  # waiting for room in the pipe to the driver
+        self.events = Events()
         logs = os.path.join(self.directory, "logs")
-        self.relay = Relay(self.outbox, logs, hello["log_to_driver"], self._watch_output)
+        self.relay = Relay(logs, self._watch_output, self._warn)
         self.children = Children(
-            session, self.relay, hello["cpus"], hello["max_workers"], self._warn, self._later
+            session,
+            self.relay,
+            hello["cpus"],
+            hello["max_workers"],
+            self._warn,
+            self.events.later,
         )
+        self.drivers = Drivers(
+            session,
+            self.events,
+            self.relay,
+            [CONTROL, ARENA, WAKE],
+            DIRECTORY,
+            self._end,
+            self._stop,
+            self.children.reap,
+        )
+        # Of a session without drivers, nobody else holds it.
+        self.info = session.find(addresses.INFO)
+        self.reason = "the driver that started it is gone"
         self.ended = False
 
     def run(self) -> worker.Start | None:
         """Until the session ends; in a process that was forked, its task as a worker."""
         self._watch_all()
-        self._later(self._sweep, SWEEP)
+        self.events.later(self._sweep, SWEEP)
         self.children.start_first()
         while not self.ended:
             start = self.children.fork()
             if start is not None:
-                self.epoll.close()
+                self.events.close()
                 return start
-            for fd, _ in self.epoll.poll(self._pause()):
-                action = self.actions.get(fd)
-                if action:
-                    action(fd)
-            self._do_what_is_due()
-            self._send()
+            self.events.wait(0 if self.children.to_start and not self.children.ending else None)
+            self.drivers.send()
             if self.children.ending and not self.children.living:
                 self._end()
         self._bury_session()
         return None
 
-    # -- time ----------------------------------------------------------------------------------
-
-    def _later(self, action: Action, seconds: float) -> None:
-        self.due[action] = time.monotonic() + seconds
-
-    def _pause(self) -> float:
-        """Seconds to wait for events at most."""
-        if self.children.to_start and not self.children.ending:
-            return 0.0
-        return max(min(self.due.values()) - time.monotonic(), 0.0)
-
-    def _do_what_is_due(self) -> None:
-        now = time.monotonic()
-        for action, when in list(self.due.items()):
-            if when <= now:
-                del self.due[action]
-                action()
-
     # -- events --------------------------------------------------------------------------------
 
     def _watch_all(self) -> None:
-        # A fork of the driver may hold its end of the pipe, so the driver itself is watched too.
-        try:
-            self._watch(os.pidfd_open(self.driver), self._on_driver_gone)
-        except ProcessLookupError:
-            self.ended = True
-        if os.getppid() != self.driver:
-            self.ended = True
         woken, wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        os.set_blocking(FROM_DRIVER, False)
-        os.set_blocking(TO_DRIVER, False)
-        self._watch(woken, self._on_signal)
-        self._watch(FROM_DRIVER, self._on_message)
-        self._watch(WAKE, self._on_wake)
-
-    def _watch(self, fd: int, action: Callable[[int], None]) -> None:
-        self.actions[fd] = action
-        self.epoll.register(fd, select.EPOLLIN)
+        self.events.watch(woken, self._on_signal)
+        self.events.watch(WAKE, self._on_wake)
+        self.drivers.begin(FROM_DRIVER, TO_DRIVER, self.hello)
 
     def _watch_output(self, fd: int, on: bool) -> None:
         if on:
-            self._watch(fd, self._on_output)
+            self.events.watch(fd, self._on_output)
         else:
-            self.epoll.unregister(fd)
-            del self.actions[fd]
-
-    def _on_driver_gone(self, fd: int) -> None:
-        self.ended = True
+            self.events.forget(fd)
 
     def _on_signal(self, fd: int) -> None:
         os.read(fd, CHUNK)
@@ -147,7 +121,7 @@ class Node:
             pass
         self.children.want()
         self.session.fail_calls()
-        if self._ask_again not in self.due:
+        if not self.events.is_due(self._ask_again):
             self._ask_again()
         for resources in self.session.infeasible():
             self._warn(
@@ -159,58 +133,31 @@ class Node:
     def _ask_again(self) -> None:
         """A signal that comes just before a task blocks is not noticed: it is sent until it is."""
         if self.session.ask_again():
-            self._later(self._ask_again, AGAIN)
-
-    def _on_message(self, fd: int) -> None:
-        data = os.read(fd, CHUNK)
-        if not data:
-            self.ended = True
-            return
-        for message in self.inbox.feed(data):
-            if "flush" in message:
-                self.relay.drain()
-                self.outbox.put({"flushed": message["flush"]})
-            if "shutdown" in message and not self.children.ending:
-                self.children.dismiss(POLITE)
-                self._later(self._end, GRACE)
-
-    # -- the driver ----------------------------------------------------------------------------
-
-    def _send(self) -> None:
-        """Give the driver what it takes, and wait until it takes more."""
-        if not self.outbox and not self.writing:
-            return
-        try:
-            self.outbox.write()
-        except BrokenPipeError:
-            self.ended = True
-            return
-        self.relay.written()
-        if bool(self.outbox) != self.writing:
-            self.writing = not self.writing
-            if self.writing:
-                self.epoll.register(TO_DRIVER, select.EPOLLOUT)
-            else:
-                self.epoll.unregister(TO_DRIVER)
+            self.events.later(self._ask_again, AGAIN)
 
     def _warn(self, text: str) -> None:
-        self.outbox.put({"warning": text})
+        self.drivers.warn(text)
 
     # -- the end -------------------------------------------------------------------------------
+
+    def _stop(self, reason: str) -> None:
+        """End the session, and let its workers come to an end before."""
+        if not self.children.ending:
+            self.reason = reason
+            self.drivers.announce(reason)
+            self.children.dismiss(POLITE)
+            self.events.later(self._end, GRACE)
 
     def _end(self) -> None:
         self.ended = True
 
     def _bury_session(self) -> None:
         """Kill what is left, pass on what it printed, remove the directory."""
+        self.drivers.announce(self.reason)
+        self.drivers.send()
         self.children.kill_all()
         self.relay.finish()
-        os.set_blocking(TO_DRIVER, True)
-        try:
-            while self.outbox:
-                self.outbox.write()
-        except OSError:
-            pass  # nobody reads it: the driver is dead
+        self.drivers.finish()
         self.session.close()
         session_files.remove(self.directory)
         self._sweep()
@@ -269,7 +216,9 @@ def main() -> NoReturn:
     _process.set_name(b"pyray::node")
     _process.adopt_orphans()
     hello = _read_hello()
-    node = Node(_core.Session.attach(CONTROL, ARENA, WAKE, "node"), hello)
+    session = _core.Session.attach(CONTROL, ARENA, WAKE, "node")
+    _core.set_session(session)
+    node = Node(session, hello)
     _preload([*NEEDED, *hello["preload"]])
     gc.enable()  # session.py has started Python without
     start = node.run()

@@ -5,7 +5,8 @@ time come as arguments, so that all of it is tested without them. design.md, sec
 
 A worker's stream carries, beside what was printed, *marks*: MARK + name + MARK_END before the
 first text that a task of another name prints, so that each line is shown under the task that
-printed it, however late it is read. A mark ends a line that was left unfinished.
+printed it, however late it is read. A mark ends a line that was left unfinished. Behind the name is
+the number of the task's job (`of_job`), so that a line is shown by the driver whose task it was.
 
 A crash leaves nothing here to repair: an unfinished line is shown as far as it came (`finish`),
 and an unfinished mark is dropped.
@@ -20,6 +21,7 @@ from .settings import flag, number, setting
 
 MARK = b"\x1epyray:"
 MARK_END = b"\x1e"
+JOB = "\x1d"
 
 #: A line of which so much has come without its end is shown in parts.
 LONGEST_LINE = 1 << 20
@@ -71,6 +73,17 @@ class LineSplitter:
         if run:
             runs.append((self.name, run))
         return runs
+
+
+def of_job(name: str, job: int) -> str:
+    """The name of a task with its job, as it stands in a mark."""
+    return f"{name}{JOB}{job}" if job else name
+
+
+def name_and_job(text: str) -> tuple[str, int]:
+    """What `of_job` has put together; 0: no job is known."""
+    name, _, job = text.partition(JOB)
+    return name, int(job) if job.isdecimal() else 0
 
 
 def line_text(line: bytes) -> str:

@@ -1,10 +1,11 @@
-"""The node's end of its workers' output: pipes in, log files and messages to the driver out.
+"""The node's end of its workers' output: pipes in, log files and messages to drivers out.
 
 Imports output and channel. Used by the node alone, which has one thread.
 
-Nothing is lost while the driver lives: when it reads more slowly than workers print, the pipes
-are left alone until it has caught up, and workers wait in their print, as in a shell pipe. A log
-file that cannot be written (a full disk) is given up with one warning; the driver still gets all.
+A driver gets what the tasks and actors of its job print, and what nobody knows the job of. Nothing
+is lost while it lives: when it reads more slowly than workers print, the pipes are left alone until
+it has caught up, and workers wait in their print, as in a shell pipe (but see drivers.py). A log
+file that cannot be written (a full disk) is given up with one warning; drivers still get all.
 
 A worker that dies leaves its last lines in its pipes; they are read to the end. A node that dies
 takes what is in the pipes with it.
@@ -16,9 +17,9 @@ import os
 from collections.abc import Callable
 
 from .channel import CHUNK, Outbox
-from .output import LineSplitter, line_text
+from .output import LineSplitter, line_text, name_and_job
 
-#: Bytes that may wait for the driver before pipes are left alone, and at which that ends.
+#: Bytes that may wait for a driver before pipes are left alone, and at which that ends.
 MOST_WAITING = 1 << 20
 RESUME = 1 << 18
 #: A log file that is longer is moved to *.1, in place of that of before.
@@ -55,7 +56,7 @@ class LogFile:
             self.close()
             self.complain(
                 f"The log {self.path} cannot be written ({error.strerror}); it is given up."
-                " Lines are still printed by the driver."
+                " Lines are still printed by the drivers."
             )
 
     def close(self) -> None:
@@ -76,19 +77,22 @@ class Stream:
 
 
 class Relay:
-    """All workers' pipes. `watch(fd, on)` says whether the node is to wait for a pipe."""
+    """All workers' pipes.
+
+    `watch(fd, on)` says whether the node is to wait for a pipe; `warn(text)` tells the user.
+    `listeners` are the drivers that show what workers print, by job.
+    """
 
     def __init__(
         self,
-        outbox: Outbox,
         logs: str,
-        to_driver: bool,
         watch: Callable[[int, bool], None],
+        warn: Callable[[str], None],
     ) -> None:
-        self.outbox = outbox
+        self.listeners: dict[int, Outbox] = {}
         self.logs = logs
-        self.to_driver = to_driver
         self.watch = watch
+        self.warn = warn
         self.streams: dict[int, Stream] = {}
         self.paused = False
         self.complained = False
@@ -132,7 +136,7 @@ class Relay:
                 self._end(stream)
 
     def written(self) -> None:
-        """The driver has taken something."""
+        """A driver has taken something, or is gone."""
         self._pause_or_resume()
 
     def _end(self, stream: Stream) -> None:
@@ -146,22 +150,25 @@ class Relay:
     def _pass_on(self, stream: Stream, runs: list[tuple[str, list[bytes]]]) -> None:
         for name, lines in runs:
             stream.log.write(lines)
-            if self.to_driver:
-                self.outbox.put(
-                    {
-                        "log": {
-                            "pid": stream.pid,
-                            "name": name,
-                            "stream": stream.kind,
-                            "lines": [line_text(line) for line in lines],
-                        }
-                    }
-                )
+            if self.listeners:
+                self._show(stream, *name_and_job(name), lines)
+
+    def _show(self, stream: Stream, name: str, job: int, lines: list[bytes]) -> None:
+        log = {
+            "pid": stream.pid,
+            "name": name,
+            "stream": stream.kind,
+            "lines": [line_text(line) for line in lines],
+        }
+        for number, outbox in self.listeners.items():
+            if job in (0, number):
+                outbox.put({"log": log})
 
     def _pause_or_resume(self) -> None:
-        if not self.paused and len(self.outbox) > MOST_WAITING:
+        waiting = max(map(len, self.listeners.values()), default=0)
+        if not self.paused and waiting > MOST_WAITING:
             self.paused = True
-        elif self.paused and len(self.outbox) < RESUME:
+        elif self.paused and waiting < RESUME:
             self.paused = False
         else:
             return
@@ -171,4 +178,4 @@ class Relay:
     def _complain(self, text: str) -> None:
         if not self.complained:
             self.complained = True
-            self.outbox.put({"warning": text})
+            self.warn(text)

@@ -1,11 +1,12 @@
 """The driver's side of a session: its directory, its node process, the thread that listens to it.
 
-Imports the core, session_files and channel, and printer when the node is on its way: all that is
-imported before delays it. What api.py uses:
+Imports the core, session_files, channel and spawn, and printer when the node is on its way: all
+that is imported before delays it. What api.py uses:
 
     start(options) -> RunningSession    returns as soon as tasks can be queued
+    begin(make) -> RunningSession       the same with one that `make` gives: joining.py
     stop()                              prints all that workers have printed, ends the session
-    current() -> RunningSession | None  the session that this process started
+    current() -> RunningSession | None  the session that this process started or joined
     forked_from() -> int | None         the driver of which this process is a fork
 
 Crashes. If the node dies, the listening thread sees its pipe end or its pidfd, kills what is left
@@ -27,15 +28,13 @@ import time
 from . import _core, session_files
 from .channel import CHUNK, Inbox, frame
 from .settings import number
+from .spawn import spawn_node
 
 TYPE_CHECKING = False  # typing's, without the import
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-#: Descriptors of the node; node.py has the same.
-_CONTROL = 3
-_NODE = "from pyray.runtime.node import main; main()"
 #: Seconds without any sign of life after which an ending node is killed.
 PATIENCE = 5.0
 #: Seconds that the end of a notebook's cell waits for what workers have printed.
@@ -71,7 +70,7 @@ _warn: Callable[[str], None] | None = None
 
 
 def current() -> RunningSession | None:
-    """The session that this process started and has not stopped."""
+    """The session that this process started or joined and has not stopped."""
     return _running
 
 
@@ -88,13 +87,18 @@ def on_warning(callback: Callable[[str], None] | None) -> None:
 
 def start(options: Options) -> RunningSession:
     """Make a session; its node comes to life while the caller goes on."""
+    return begin(lambda: StartedSession(options))
+
+
+def begin(make: Callable[[], RunningSession]) -> RunningSession:
+    """What this makes is the session of this process from now on."""
     global _running, _forked_from
     with _lock:
         if _running is not None:
             raise RuntimeError("this process has a session already; end it with shutdown() first")
         if not _registered:
             _register()
-        session = RunningSession(options)
+        session = make()
         _forked_from = None
         _running = session
         return session
@@ -129,77 +133,46 @@ def _forget() -> None:
 
 
 class RunningSession:
-    """One session, as the driver that started it sees it."""
+    """One session, as one of its drivers sees it: the node is at the other end of two descriptors.
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
+    Whoever makes one sets these, and then calls `_go`.
+    """
+
+    core: _core.Session
+    directory: str
+    node_pid: int
+    job: int
+    _node: int  # a pidfd
+    _from_node: int
+    _to_node: int
+
+    def __init__(self) -> None:
         self.pid = os.getpid()
-        self.started = time.time()
         self.dead = False
-        root = session_files.root_directory(options.temp_dir)
-        self._files = session_files.create(root, self.started, self.pid)
-        self.directory = self._files.path
-        self.logs = self._files.logs
-        self.name = os.path.basename(self.directory)
+        self._inbox = Inbox()
         self._stopping = False
         self._flushes = 0
         self._flushed = 0
         self._heard = threading.Condition()
-        try:
-            self.core = _core.Session.create(
-                arena_bytes=options.object_store_memory, resources=options.resources
-            )
-        except BaseException:
-            self._files.close()
-            session_files.remove_tree(self.directory)
-            raise
-        try:
-            self._start_node()
-        except BaseException:
-            self.core.close()
-            self._files.close()
-            session_files.remove_tree(self.directory)
-            raise
+
+    def _go(self) -> None:
+        """The process is a driver of the session from now on."""
+        from .printer import Printer
+
+        self._printer = Printer()
         _core.set_session(self.core)
+        _core.set_job(self.job)
         self._cells = _after_cells(self._after_cell)
         self._thread = threading.Thread(target=self._listen, name="pyray-listen", daemon=True)
         self._thread.start()
 
-    # -- the node ------------------------------------------------------------------------------
+    @property
+    def logs(self) -> str:
+        return os.path.join(self.directory, "logs")
 
-    def _start_node(self) -> None:
-        from_driver, self._to_node = os.pipe2(os.O_CLOEXEC)
-        self._from_node, to_driver = os.pipe2(os.O_CLOEXEC)
-        core = self.core
-        shared = (core.control_fd, core.arena_fd, core.wake_fd)
-        given = (*shared, from_driver, to_driver, self._files.fd)
-        try:
-            os.write(self._to_node, frame({"hello": self._hello()}))
-            self.node_pid = _spawn_node(given, os.path.join(self.logs, "node.log"))
-            self._node = os.pidfd_open(self.node_pid)
-            from .printer import Printer
-
-            self._printer = Printer()
-        except BaseException:
-            os.close(self._to_node)
-            os.close(self._from_node)
-            raise
-        finally:
-            os.close(from_driver)
-            os.close(to_driver)
-
-    def _hello(self) -> dict[str, Any]:
-        options = self.options
-        return {
-            "directory": self.directory,
-            "driver": self.pid,
-            "cpus": max(1, -int(-options.resources.get("CPU", 1) // 1)),
-            "max_workers": max(1, options.max_workers or int(number("MAX_WORKERS", MAX_WORKERS))),
-            "log_to_driver": options.log_to_driver,
-            # A driver that has it has tasks that need it: sooner imported once than by each worker
-            # (its first such task took a third of the time, on two cores).
-            "preload": [name for name in ("numpy",) if name in sys.modules],
-        }
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.directory)
 
     def _send(self, message: dict[str, Any]) -> bool:
         try:
@@ -216,21 +189,27 @@ class RunningSession:
         poll = select.poll()
         poll.register(self._from_node, select.POLLIN)
         poll.register(self._node, select.POLLIN)
-        inbox = Inbox()
         try:
             while True:
                 ready = {fd for fd, _ in poll.poll(self._printer.milliseconds())}
                 if self._from_node in ready:
-                    data = os.read(self._from_node, CHUNK)
-                    if not data:
+                    if not self._read():
                         break
-                    for message in inbox.feed(data):
-                        self._on_message(message)
                 elif self._node in ready:  # dead, and nothing left in its pipe
                     break
                 self._printer.expire()
         finally:
             self._on_node_gone()
+
+    def _read(self) -> bool:
+        """Do as the node says; False when it will say no more."""
+        try:
+            data = os.read(self._from_node, CHUNK)
+        except ConnectionResetError:
+            data = b""
+        for message in self._inbox.feed(data):
+            self._on_message(message)
+        return bool(data)
 
     def _on_message(self, message: dict[str, Any]) -> None:
         if "log" in message:
@@ -250,24 +229,32 @@ class RunningSession:
             pass  # as it should be
 
     def _on_node_gone(self) -> None:
-        self._kill_node()
         self._printer.flush()
-        status = _reap(self.node_pid)
+        status = self._how_it_ended()
         with self._heard:
             self.dead = True
             self._heard.notify_all()
-        if self._stopping:
+        self._lose(f"{status}{self._last_words()}")
+
+    def _lose(self, status: str) -> None:
+        """From now on there is no session, for the reason given; again does no harm."""
+        if self._stopping or self.core.dead:
             return
+        warn(
+            "The session is lost: every call of it raises RaySystemError. Call shutdown(), then"
+            f" init() again. {status}"
+        )
         self.core.dead = True
         self.core.interrupt()
+
+    def _how_it_ended(self) -> str:
+        """What has become of the node; unless this is the end, its workers go with it."""
+        raise NotImplementedError
+
+    def _kill_workers(self) -> None:
         for process in self.core.processes():
             if process["kind"] == "worker":
                 _kill_group(process["pid"])
-        warn(
-            f"The node process of this session (pid {self.node_pid}) {status}: the session is lost,"
-            " every call of it raises RaySystemError. Call shutdown(), then init() again."
-            f"{self._last_words()}"
-        )
 
     def _last_words(self) -> str:
         """What the node wrote before it died, if anything."""
@@ -295,26 +282,25 @@ class RunningSession:
         self.flush(NOTEBOOK)
 
     def stop(self) -> None:
-        """End this session if it is still the one of this process."""
+        """End this session, or leave it, if it is still the one of this process."""
         if _running is self:
             stop()
 
     def _stop(self) -> None:
         self._stopping = True
-        # Threads that still wait raise; what this process held needs no giving back any more.
-        self.core.dead = True
-        self.core.interrupt()
-        self.core.close()
         try:
-            self._send({"shutdown": True})
-            self._await_end()
+            self._leave()
         finally:
-            self._kill_node()
             self._thread.join(PATIENCE)  # it may be stuck in a write to a terminal that is stopped
             self._cells()
             _core.set_session(None)
+            _core.set_job(0)
             self._close()
-            session_files.remove(self.directory)
+            self._clean()
+
+    def _leave(self) -> None:
+        """Threads that still wait raise; the node says no more when this returns."""
+        raise NotImplementedError
 
     def _await_end(self) -> None:
         """Wait until the node is gone, as long as it gives signs of life."""
@@ -324,10 +310,13 @@ class RunningSession:
                     return
 
     def _close(self) -> None:
-        for fd in (self._to_node, self._from_node, self._node):
+        for fd in {self._to_node, self._from_node, self._node} - {-1}:
             os.close(fd)
         self._to_node = self._from_node = self._node = -1
-        self._files.close()
+
+    def _clean(self) -> None:
+        """Remove what the node should have removed."""
+        session_files.remove(self.directory)
 
     def _forget(self) -> None:
         """In a forked process: no end of the pipes is ours, nor is anything in shared memory."""
@@ -335,6 +324,103 @@ class RunningSession:
         self._close()
         self.core.dead = True
         _core.set_session(None)
+        _core.set_job(0)
+
+
+class StartedSession(RunningSession):
+    """One that this process has made, and that ends with it."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.job = 1
+        self._files = new_directory(options)
+        self.directory = self._files.path
+        try:
+            self.core = _core.Session.create(
+                arena_bytes=options.object_store_memory, resources=options.resources
+            )
+            try:
+                started = start_node(self.core, self._files, options, owner=True)
+            except BaseException:
+                self.core.close()
+                raise
+        except BaseException:
+            self._files.close()
+            session_files.remove_tree(self.directory)
+            raise
+        self.node_pid, self._node, self._to_node, self._from_node = started
+        self._go()
+
+    def _how_it_ended(self) -> str:
+        self._kill_node()
+        status = _reap(self.node_pid)
+        if not self._stopping:
+            self._kill_workers()
+        return f"The node process of this session (pid {self.node_pid}) {status}"
+
+    def _leave(self) -> None:
+        # What this process held needs no giving back any more.
+        self.core.dead = True
+        self.core.interrupt()
+        self.core.close()
+        try:
+            self._send({"shutdown": True})
+            self._await_end()
+        finally:
+            self._kill_node()
+
+    def _close(self) -> None:
+        super()._close()
+        self._files.close()
+
+
+# -- making one ------------------------------------------------------------------------------
+
+
+def new_directory(options: Options) -> session_files.SessionDirectory:
+    root = session_files.root_directory(options.temp_dir)
+    return session_files.create(root, time.time(), os.getpid())
+
+
+def start_node(
+    core: _core.Session, files: session_files.SessionDirectory, options: Options, owner: bool
+) -> tuple[int, int, int, int]:
+    """Start a node; its pid, a pidfd, and the descriptors of the pipes to it and from it.
+
+    With `owner` the session ends with this process.
+    """
+    from_driver, to_node = os.pipe2(os.O_CLOEXEC)
+    from_node, to_driver = os.pipe2(os.O_CLOEXEC)
+    shared = (core.control_fd, core.arena_fd, core.wake_fd)
+    given = (*shared, from_driver, to_driver, files.fd)
+    try:
+        os.write(to_node, frame({"hello": _hello(files.path, options, owner)}))
+        pid = spawn_node(given, os.path.join(files.logs, "node.log"))
+        return pid, os.pidfd_open(pid), to_node, from_node
+    except BaseException:
+        os.close(to_node)
+        os.close(from_node)
+        raise
+    finally:
+        os.close(from_driver)
+        os.close(to_driver)
+
+
+def _hello(directory: str, options: Options, owner: bool) -> dict[str, Any]:
+    return {
+        "directory": directory,
+        "driver": os.getpid(),
+        "owner": owner,
+        "cpus": max(1, -int(-options.resources.get("CPU", 1) // 1)),
+        "max_workers": max(1, options.max_workers or int(number("MAX_WORKERS", MAX_WORKERS))),
+        "log_to_driver": options.log_to_driver,
+        # A driver that has it has tasks that need it: sooner imported once than by each worker
+        # (its first such task took a third of the time, on two cores).
+        "preload": [name for name in ("numpy",) if name in sys.modules],
+    }
+
+
+# -- notebooks, warnings, processes ----------------------------------------------------------
 
 
 def _after_cells(callback: Callable[..., None]) -> Callable[[], None]:
@@ -356,66 +442,6 @@ def warn(text: str) -> None:
     import logging
 
     logging.getLogger("pyray").warning(text)
-
-
-def _spawn_node(given: tuple[int, ...], log: str) -> int:
-    """Start a node with these descriptors at their places."""
-    import fcntl
-
-    if not sys.executable:
-        raise RuntimeError("sys.executable is empty: there is no Python to start the node with")
-    # Out of the way of the places first, as one may stand where another belongs.
-    beyond = _CONTROL + len(given)
-    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, beyond) for fd in given]
-    actions: list[tuple[Any, ...]] = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
-    ]
-    actions += [(os.POSIX_SPAWN_DUP2, fd, _CONTROL + i) for i, fd in enumerate(copies)]
-    # Nothing of what is imported is garbage; the node enables the collector.
-    code = f"import gc, sys; gc.disable(); sys.path[:] = {_path()!r}\n{_NODE}"
-    try:
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, *_interpreter_flags(), "-c", code],
-            os.environ,
-            file_actions=actions,
-            setsid=True,  # out of reach of the terminal's Ctrl-C
-            setsigmask=(),
-            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-        )
-    finally:
-        for fd in copies:
-            os.close(fd)
-
-
-def _path() -> list[str]:
-    """sys.path, and where pyray is if that is on none of it."""
-    path = [entry for entry in sys.path if isinstance(entry, str)]
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    if not any(os.path.isdir(os.path.join(entry or ".", "pyray", "runtime")) for entry in path):
-        path.append(package)
-    return path
-
-
-def _interpreter_flags() -> list[str]:
-    """The options that this interpreter was started with, as far as they matter to another."""
-    flags = sys.flags
-    given = []
-    if flags.isolated:
-        given.append("-I")
-    else:
-        given += ["-E"] * bool(flags.ignore_environment) + ["-s"] * bool(flags.no_user_site)
-    given += ["-S"] * bool(flags.no_site) + ["-B"] * bool(flags.dont_write_bytecode)
-    given += ["-" + "O" * flags.optimize] * bool(flags.optimize)
-    given += ["-" + "b" * flags.bytes_warning] * bool(flags.bytes_warning)
-    for option in sys.warnoptions:
-        given += ["-W", option]
-    for name, value in sys._xoptions.items():
-        if name not in ("importtime", "showrefcount"):
-            given += ["-X", name if value is True else f"{name}={value}"]
-    return given
 
 
 def _reap(pid: int) -> str:

@@ -2,6 +2,7 @@
 
 Each is read as PYRAY_NAME, else as RAY_NAME, Ray's spelling of the same:
 
+    ADDRESS                     the session that init() joins if it is not told which
     TMPDIR                      where the directories of sessions are made
     MAX_WORKERS                 worker processes of a session at most
     KEEP_LOGS                   1: the session's directory with its logs stays after the session

@@ -1,11 +1,11 @@
 """A worker's stdin, stdout and stderr.
 
 Imports output only. What is printed goes line by line to the pipes that the node reads. Before
-the first text of a task of another name goes a mark with that name (output.py), and so it does
-before a task starts a process, which may print. What C code of the worker itself prints is shown
-under the name of the last task that did either; so is what a process prints that goes on after its
-task. A mark for every task, as Ray has it, would cost more than a small task does. What Python
-prints between two tasks, in a thread, has no name.
+the first text of a task of another name goes a mark with that name and its job (output.py), and so
+it does before a task starts a process, which may print. What C code of the worker itself prints is
+shown under the name of the last task that did either; so is what a process prints that goes on
+after its task. A mark for every task, as Ray has it, would cost more than a small task does. What
+Python prints between two tasks, in a thread, has no name.
 
 A worker that is killed loses a line that it has begun and not ended, as any program does.
 """

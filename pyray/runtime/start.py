@@ -1,6 +1,7 @@
-"""`init` and `shutdown`: arguments checked, a session started and ended.
+"""`init` and `shutdown`: arguments checked, a session started or joined, and ended or left.
 
-May import `session`, `connection`, `resources`, `runtime_env`, `context`, `local_mode`.
+May import `session`, `joining`, `addresses`, `connection`, `resources`, `runtime_env`, `context`,
+`local_mode`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import sys
 import threading
 
-from . import _core, connection, functions, resources, runtime_env
+from . import _core, addresses, connection, functions, resources, runtime_env
 from .context import RayContext
 from .exceptions import RaySystemError
 from .runtime_context import JOB_ID, node_id
@@ -70,12 +71,16 @@ def init(
     runtime_env: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> RayContext:
-    """Start a session on this machine; it ends with `shutdown()` or with the program.
+    """Start a session on this machine, or join one; it is left with `shutdown()` or the program.
 
-    It returns as soon as tasks can be queued: workers come to life meanwhile.
+    One that is started ends then, too. It returns as soon as tasks can be queued: workers come to
+    life meanwhile.
 
     Args:
-        address: None or "local": a session of this program's own. Others are not there yet.
+        address: The name or the directory of a session to join; "auto": the latest one; "local": a
+            new one. None: the latest that `pyray start --head` has started, or else a new one. The
+            variable PYRAY_ADDRESS in the environment stands for None and "auto". With a session
+            that is joined, the next five must be left out.
         num_cpus: How many CPUs tasks can reserve, and workers to start; by default those that
             this process may use.
         num_gpus: How many GPUs tasks can reserve; by default those that this process sees.
@@ -99,7 +104,7 @@ def init(
     Raises:
         TypeError, ValueError: an argument is wrong.
         RuntimeError: there is a session already, or a keyword is unknown.
-        ConnectionError: `address` names a session that cannot be reached.
+        ConnectionError: `address` names a session that cannot be reached, or there is none.
     """
     given = dict(locals())
     given.update(given.pop("kwargs"))
@@ -125,14 +130,17 @@ def _init(given: dict[str, Any]) -> RayContext:
             "Maybe you called init twice by accident? This error can be suppressed by passing in "
             "'ignore_reinit_error=True' or by calling 'shutdown()' prior to 'init()'."
         )
-    _check_address(given["address"])
+    if given["configure_logging"]:
+        _configure_logging(given["logging_level"], given["logging_format"])
+    if not given["local_mode"]:
+        found = addresses.resolve(given["address"], given.get("_temp_dir"))
+        if found is not None:
+            return _join(given, found)
     size = resources.object_store_bytes(given["object_store_memory"])
     total = resources.node_resources(
         given["num_cpus"], given["num_gpus"], given["resources"], given.get("_memory"), size
     )
     env = runtime_env.validate(given["runtime_env"])
-    if given["configure_logging"]:
-        _configure_logging(given["logging_level"], given["logging_format"])
     known = {
         "job_id": JOB_ID,
         "namespace": given["namespace"] or _anonymous(),
@@ -160,12 +168,11 @@ def _start(
 ) -> None:
     from . import session
 
-    log_to_driver = given["log_to_driver"]
     running = session.start(
         session.Options(
             resources=total,
             object_store_memory=size,
-            log_to_driver=flag("LOG_TO_DRIVER", True) if log_to_driver is None else log_to_driver,
+            log_to_driver=_log_to_driver(given),
             temp_dir=given.get("_temp_dir"),
             namespace=known["namespace"],
         )
@@ -179,6 +186,33 @@ def _start(
     except BaseException:
         _end()
         raise
+
+
+def _log_to_driver(given: dict[str, Any]) -> bool:
+    asked: bool | None = given["log_to_driver"]
+    return flag("LOG_TO_DRIVER", True) if asked is None else asked
+
+
+def _join(given: dict[str, Any], directories: list[str]) -> RayContext:
+    """Become one more driver of a session, whose resources are what they are."""
+    import json
+
+    from . import joining
+
+    _refuse_resources(given)
+    env = runtime_env.validate(given["runtime_env"])
+    known = {"namespace": given["namespace"] or _anonymous()}
+    connection.starting = True
+    try:
+        running = joining.join(directories, json.dumps(known).encode(), _log_to_driver(given))
+        try:
+            runtime_env.set_current(runtime_env.normalize(env, running.directory))
+        except BaseException:
+            _end()
+            raise
+    finally:
+        connection.starting = False
+    return RayContext(_addresses())
 
 
 def _addresses() -> dict[str, Any]:
@@ -211,7 +245,9 @@ def is_initialized() -> bool:
 def shutdown(*, wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
     """End the session: its processes, its objects, its files. Without one, do nothing.
 
-    What workers have printed is printed first. References of the session are dead from then on.
+    What workers have printed is printed first. References of the session are dead from then on. A
+    session that was joined goes on for others: actors of this program that are not detached are
+    killed, its tasks are cancelled, but for those whose results others refer to.
 
     Args:
         wait_for_processes: Accepted: all processes have ended when this returns.
@@ -277,11 +313,7 @@ def _check_types(given: dict[str, Any]) -> None:
         value = given.get(name)
         if value is not None and not isinstance(value, types):
             raise TypeError(f"{name} must be {what}, got {value!r} of type {type(value).__name__}.")
-    for name, value in (given["labels"] or {}).items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"labels must map strings to strings, got {name!r}: {value!r}.")
-        if name.startswith("ray.io/"):
-            raise ValueError(f"label {name!r}: names that begin with 'ray.io/' are reserved.")
+    check_labels(given["labels"] or {})
     if given["namespace"] == "":
         raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
     for name, instead in (
@@ -294,24 +326,22 @@ def _check_types(given: dict[str, Any]) -> None:
         warn("include_dashboard=True: there is no dashboard yet.")
 
 
-def _check_address(address: str | None) -> None:
-    if address is None or address == "local":
-        return
-    if address == "auto":
-        raise ConnectionError(
-            "address='auto': there is no session that could be joined. Call init() without an "
-            "address to start one."
-        )
-    if "://" in address:
-        engine = address.partition("://")[0]
-        raise NotImplementedError(
-            f"address={address!r}: the engine {engine!r} is not there yet. Call init() without an "
-            "address to run on this machine."
-        )
-    raise ConnectionError(
-        f"Failed to connect to {address!r}: a session is on one machine and has no network "
-        "address. Call init() without an address to start one."
-    )
+def check_labels(labels: dict[str, str]) -> None:
+    """Raise TypeError or ValueError unless these can be the labels of a node."""
+    for name, value in labels.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"labels must map strings to strings, got {name!r}: {value!r}.")
+        if name.startswith("ray.io/"):
+            raise ValueError(f"label {name!r}: names that begin with 'ray.io/' are reserved.")
+
+
+def _refuse_resources(given: dict[str, Any]) -> None:
+    for names in (("num_cpus", "num_gpus"), ("resources",), ("labels",), ("object_store_memory",)):
+        if any(given.get(name) is not None for name in names):
+            raise ValueError(
+                f"When connecting to an existing cluster, {' and '.join(names)} must not be "
+                "provided. init(address='local', ...) starts a session of its own."
+            )
 
 
 def _configure_logging(level: int | str, form: str | None) -> None:

@@ -1,7 +1,7 @@
 """A worker process, from its fork to its end: what it is to the system, and what runs its tasks.
 
-Imports the core and standard_streams; exceptions, runtime_env and the serializer when they are
-needed (the node has imported what most tasks need before it forked). design.md, section 4.
+Imports the core, output and standard_streams; exceptions, runtime_env and the serializer when they
+are needed (the node has imported what most tasks need before it forked). design.md, section 4.
 
 A worker dies with the node (PR_SET_PDEATHSIG). It may be killed at any instant: what it held in
 shared memory is recovered by the node, its pipes are read to their end, and processes that its
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from . import _core, _process, blas, standard_streams
+from .output import of_job
 
 #: Descriptors that the node inherited and its workers use too.
 CONTROL, ARENA, WAKE = range(3, 6)
@@ -119,7 +120,9 @@ def _limit_open_files(soft: int) -> None:
 
 def _task_name() -> str:
     task = _core.current_task()
-    return task.get("actor_title") or task["name"] if task else ""
+    if not task:
+        return ""
+    return of_job(task.get("actor_title") or task["name"], _core.current_job())
 
 
 def _actor() -> tuple[str, str] | None:

@@ -293,6 +293,11 @@ cdef extern from "actor.h" nogil:
     int pr_actor_unwanted(const PrSession *s, uint32_t actor)
     void pr_fail_calls(PrSession *s)
 
+cdef extern from "job.h" nogil:
+    uint32_t PR_DETACHED_JOB
+    uint32_t pr_stop_job(PrSession *s, uint32_t job, int pid, int force)
+    int pr_has_job(const PrSession *s, uint32_t job)
+
 cdef extern from "arena.h" nogil:
     ctypedef struct PrArenaStats:
         uint64_t capacity

@@ -141,7 +141,7 @@ cdef class Session:
 
     def interrupt(self):
         """Wakes the threads of this process that wait, so that they look at what has changed."""
-        if self.s.control != NULL and not self.closed:
+        if self.s.self != NULL:
             pr_notify(&self.s, self.s.self)
 
     @property
@@ -384,20 +384,30 @@ cdef class Session:
 
     def recover(self, int pid, str reason="", int code=1):
         """That process is dead: what it held is given back, its tasks are tried again or fail."""
-        cdef uint32_t i, found = 0
+        cdef uint32_t i
+        cdef bint found = False
         cdef bytes text = reason.encode()[:75]
+        # A driver that has left and come back may have two places.
         for i in range(1, self.s.control.n_processes):
             if (<int> self.s.processes[i].pid == pid
                     and self.s.processes[i].state == PR_PROCESS_LIVE):
-                found = i
-        if found:
-            pr_recover(&self.s, found, code, text)
-        return bool(found)
+                pr_recover(&self.s, i, code, text)
+                found = True
+        return found
 
     def recover_dead(self):
         """Whether processes were found dead; what they held is given back. Needs no node."""
         self.check()
         return bool(pr_recover_dead(&self.s))
+
+    def stop_job(self, uint32_t job, int pid, bint force=False):
+        """The driver of that job, a process of that pid, is gone: what it has left behind is to
+        stop, with `force` by the death of workers. How many tasks and actors there are still."""
+        return pr_stop_job(&self.s, job, pid, force)
+
+    def has_job(self, uint32_t job):
+        """Whether something of that job is there that may ask what is known of it."""
+        return pr_has_job(&self.s, job) != 0
 
     def processes(self):
         """What each attached process is and does."""
@@ -423,6 +433,33 @@ cdef class Session:
             if self.s.processes[i].kind == PR_WORKER:
                 self.s.processes[i].leave = 1
                 pr_notify(&self.s, &self.s.processes[i])
+
+    def actor_states(self):
+        """How many actors are ALIVE, and how many PENDING: those wait for a process."""
+        cdef uint32_t i
+        cdef int state
+        found = {"ALIVE": 0, "PENDING": 0}
+        self.check()
+        for i in range(1, self.s.control.actors.used):
+            if pr_state(self.s.actors[i].state) == PR_ACTOR_LIVE:
+                state = pr_state(self.s.tasks[pr_slot(self.s.actors[i].creation)].state)
+                found["ALIVE" if state == PR_TASK_RUNNING else "PENDING"] += 1
+        return found
+
+    def demands(self):
+        """What tasks and actors that wait to be run want, and how many of each there are."""
+        cdef uint32_t i
+        cdef int state
+        counts = {}
+        self.check()
+        for i in range(1, self.s.control.tasks.used):
+            state = pr_state(self.s.tasks[i].state)
+            if state != PR_TASK_WAITING and state != PR_TASK_READY:
+                continue
+            if not self.s.tasks[i].flags & PR_TASK_CALL:
+                shape = self.s.tasks[i].shape
+                counts[shape] = counts.get(shape, 0) + 1
+        return [(self.shape_resources(shape), count) for shape, count in counts.items()]
 
     def stats(self):
         """Bytes of the arena, objects and tasks by number, and counters."""

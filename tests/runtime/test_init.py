@@ -54,7 +54,6 @@ def same(x):
         ({"runtime_env": {"pip": ["x"]}}, NotImplementedError, "install the packages"),
         ({"job_config": object()}, NotImplementedError, "runtime_env and namespace"),
         ({"address": 3}, TypeError, "address must be a string"),
-        ({"address": "auto"}, ConnectionError, "no session"),
         ({"address": "1.2.3.4:6379"}, ConnectionError, "Failed to connect"),
         ({"address": "ray://1.2.3.4:10001"}, NotImplementedError, "'ray' is not there yet"),
         ({"nonsense": 1}, RuntimeError, r"Unknown keyword argument\(s\): nonsense"),

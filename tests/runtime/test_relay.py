@@ -19,7 +19,9 @@ class Rig:
         self.outbox = Outbox(writer)
         self.inbox = Inbox()
         self.watched = set()
-        self.relay = Relay(self.outbox, str(logs), to_driver, self.watch)
+        self.relay = Relay(str(logs), self.watch, lambda text: self.outbox.put({"warning": text}))
+        if to_driver:
+            self.relay.listeners[1] = self.outbox
 
     def watch(self, fd, on):
         assert (fd in self.watched) != on
