@@ -65,7 +65,7 @@ def share(processes: int) -> tuple[float, bool]:
 class Call:
     """A call to be made, and who is told of its result. `error`: it fails without being made."""
 
-    __slots__ = ("arguments", "error", "function", "name", "run", "size")
+    __slots__ = ("arguments", "error", "function", "name", "run", "size", "waiter")
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class Call:
         self.name = name
         self.size = size
         self.error = error
+        self.waiter: Any = None  # while it `is_awaited`, who made it hears of it in `wait_for`
 
     def begin(self) -> bool:
         """It is about to be submitted; False if it was taken back."""
@@ -108,7 +109,7 @@ class Window:
         self._backlog: deque[Call | Iterator[Call]] = deque()
         self._refused: Call | None = None  # the next one: the store had no room for it
         self._feeding = 0  # threads that add calls
-        self._telling = False
+        self._telling = 0
         self._is_watching = False
         self._closed = False
         self._news: SimpleQueue[Any] = SimpleQueue()
@@ -205,12 +206,12 @@ class Window:
             self._thread.start()
         if error is not None:
             self._news.put((call, [], error))
-        elif self._has_room():
+        elif self._has_room() and not (call.waiter and call.waiter.is_awaited):
             self._listen(call, ref)
         else:
-            if not self._silent and not self._is_watching:
-                self._news.put(_nothing)
             self._silent[call] = ref
+            if not self._has_room() and not self._is_watching:
+                self._news.put(_nothing)
         return True
 
     # -- results -----------------------------------------------------------------------------
@@ -252,11 +253,11 @@ class Window:
             self._silent.clear()
             return {}
 
-    def _watch(self, calls: dict[Any, Call]) -> None:
-        """Wait until some of these have ended."""
+    def _watch(self, calls: dict[Any, Call], count: int = 1) -> None:
+        """Wait until `count` of these have ended."""
         refs = list(calls)
         try:
-            ray.wait(refs)
+            ray.wait(refs, num_returns=count)
             ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
         except Exception as problem:  # the session has ended
             for call in calls.values():
@@ -270,12 +271,29 @@ class Window:
                 error = problem
             self._tell(calls[ref], result, error)
 
+    def wait_for(self, waiter: Any, count: int) -> None:
+        """Wait for `count` calls, all that there are of this waiter; or not, if some wait here."""
+        with self._changed:
+            calls = {ref: call for call, ref in self._running.items() if call.waiter is waiter}
+            calls.pop(None, None)
+            waiter.is_awaited = len(calls) == count
+        try:
+            if waiter.is_awaited:
+                self._watch(calls, count)
+        finally:
+            # Of an interrupted wait, or one that was none, the thread is to hear.
+            with self._changed:
+                waiter.is_awaited = False
+                left = [call for call in calls.values() if call in self._silent]
+                for call in left if not self._is_watching else ():
+                    self._listen(call, self._silent.pop(call))
+
     def _tell(self, call: Call, result: list[Any], error: BaseException | None) -> None:
         """Go on to the next call; then tell the owner of this one, who alone has the value."""
         with self._changed:
             if call not in self._running:
                 return  # its future is late
-            self._telling = True
+            self._telling += 1
             del self._running[call]
             self._silent.pop(call, None)
             self._size -= call.size
@@ -290,8 +308,10 @@ class Window:
         except BaseException:
             _log.exception("a callback of a pool raised")
         with self._changed:
-            self._telling = False
+            self._telling -= 1
             self._changed.notify_all()
+            if self._closed and self.is_idle():
+                self._news.put(_nothing)
 
     # -- the end -----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -112,6 +113,21 @@ class TestCalls:
         for expected, value in enumerate(pool.imap(double, items())):
             assert value == 2 * expected
             seen.release()
+
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_many_threads(self, processes):
+        """Some wait for their own calls, others for the thread of the pool."""
+        with Pool(processes) as pool:
+
+            def use(i):
+                found = pool.map(double, range(i, i + 50), chunksize=5)
+                later = [pool.apply_async(double, (i,)) for _ in range(20)]
+                once = [pool.apply(double, (i,)) for _ in range(20)]
+                return found, once + [result.get() for result in later]
+
+            with ThreadPoolExecutor(8) as threads:
+                for i, found in enumerate(threads.map(use, range(40))):
+                    assert found == ([2 * j for j in range(i, i + 50)], [2 * i] * 40)
 
     def test_an_endless_generator(self, pool):
         def forever():

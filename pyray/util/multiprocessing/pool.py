@@ -106,7 +106,13 @@ class Pool:
         self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None
     ) -> Any:
         """`func(*args, **kwds)`, in a worker."""
-        return self.apply_async(func, args, kwds).get()
+        self._check_running()
+        result = AsyncResult(self)
+        result.is_awaited = True
+        chunk = self._chunk(result, 0, run_call, func, (tuple(args), kwds or {}), False, None)
+        self._window.add(chunk)
+        self._window.wait_for(result, 1)
+        return result.get()
 
     def apply_async(
         self,
@@ -133,8 +139,7 @@ class Pool:
         self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None
     ) -> list[Any]:
         """`func` of each item, as a list."""
-        found: list[Any] = self.map_async(func, iterable, chunksize).get()
-        return found
+        return self._map(func, iterable, run_items, chunksize)
 
     def map_async(
         self,
@@ -154,8 +159,7 @@ class Pool:
         chunksize: int | None = None,
     ) -> list[Any]:
         """`func(*item)` of each item, as a list."""
-        found: list[Any] = self.starmap_async(func, iterable, chunksize).get()
-        return found
+        return self._map(func, iterable, run_tuples, chunksize)
 
     def starmap_async(
         self,
@@ -168,6 +172,15 @@ class Pool:
         """The same without waiting."""
         return self._map_async(func, iterable, run_tuples, chunksize, callback, error_callback)
 
+    def _map(
+        self, func: Callable[..., Any], iterable: Any, run: Any, chunksize: int | None
+    ) -> list[Any]:
+        result = self._map_async(func, iterable, run, chunksize, None, None, True)
+        if not result.ready():
+            self._window.wait_for(result, result._count)
+        found: list[Any] = result.get()
+        return found
+
     def _map_async(
         self,
         func: Callable[..., Any],
@@ -176,6 +189,7 @@ class Pool:
         chunksize: int | None,
         callback: Any,
         error_callback: Any,
+        is_awaited: bool = False,
     ) -> MapResult:
         self._check_running()
         if not hasattr(iterable, "__len__"):
@@ -186,6 +200,7 @@ class Pool:
         if length and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
         result = MapResult(self, chunksize, length, callback, error_callback)
+        result.is_awaited = is_awaited
         if length:
             self._add(result, run, func, iterable, chunksize)
         return result

@@ -37,6 +37,8 @@ class Chunk(Call):
         super().__init__(*arguments, **options)
         self._result = result
         self._index = index
+        if result.is_awaited:
+            self.waiter = result
 
     def done(self, value: Any) -> None:
         self._result._set(self._index, True, value)
@@ -56,6 +58,8 @@ def _as_raised(error: BaseException) -> BaseException:
 
 class _Result:
     """Something that a pool works on. Until it is complete the pool lives, and knows of it."""
+
+    is_awaited = False  # as `Call.waiter`
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
