@@ -530,7 +530,10 @@ cdef int cancel_handle(Session session, PrHandle handle, bint force, bint recurs
     with nogil:
         status = pr_cancel(&session.s, handle, &worker)
     if status == 1:
-        os.kill(session.s.processes[worker].pid, signal.SIGKILL if force else signal.SIGINT)
+        try:
+            os.kill(session.s.processes[worker].pid, signal.SIGKILL if force else signal.SIGINT)
+        except ProcessLookupError:
+            pass  # it died meanwhile, and the task with it
     for child in children:
         cancel_handle(session, child, force, recursive)
     return 0

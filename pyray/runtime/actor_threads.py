@@ -27,25 +27,37 @@ def serve(actor: _core.Actor) -> None:
 
 
 class _Turns:
-    """Threads that take turns; a new one is started when none waits for its turn."""
+    """Threads that take turns; a new one is started when none waits for its turn.
+
+    The main thread runs no call: it must be free to leave when another one says so.
+    """
 
     def __init__(self, actor: _core.Actor, most: int) -> None:
         self.actor = actor
         self.most = most
-        self.threads = 1
+        self.threads = 0
         self.waiting = 0
         self.turn = threading.Lock()
+        self.over = threading.Event()
 
     def run(self) -> None:
+        self._start()
+        self.over.wait()
+
+    def _start(self) -> None:
+        self.threads += 1
+        threading.Thread(target=self._take_turns, daemon=True).start()
+
+    def _take_turns(self) -> None:
         while True:
             self.waiting += 1
             with self.turn:
                 self.waiting -= 1
                 call = self.actor.next_call()
                 if call and not self.waiting and self.threads < self.most:
-                    self.threads += 1
-                    threading.Thread(target=self.run, daemon=True).start()
+                    self._start()
             if not call:
+                self.over.set()
                 return
             self.actor.run_call(call)
 

@@ -96,6 +96,20 @@ class TestThreads:
         del gate
         assert ray.get([opened, *waiting], timeout=WAIT) == [None, 0, 1]
 
+    def test_exit_actor_while_others_run(self):
+        @ray.remote(max_concurrency=3)
+        class Leaves(Gate):
+            def leave(self):
+                assert self.inside.acquire(timeout=WAIT)
+                assert self.inside.acquire(timeout=WAIT)
+                ray.actor.exit_actor()
+
+        leaves = Leaves.remote()
+        calls = [leaves.wait.remote(i) for i in range(2)]
+        for ref in (leaves.leave.remote(), *calls):
+            with pytest.raises(ray.exceptions.RayActorError):
+                ray.get(ref, timeout=WAIT)
+
     def test_exceptions_of_calls_are_their_own(self):
         @ray.remote(max_concurrency=3)
         class Fails:
