@@ -95,6 +95,27 @@ class TestStart:
             assert ray.get(pid.remote())
         assert node_of(directory) == node
 
+    def test_detached_actors_live_without_any_driver(self, place):
+        start()
+        with driver("""
+            @ray.remote
+            class Counter:
+                def __init__(self):
+                    self.n = 0
+
+                def add(self):
+                    self.n += 1
+                    return self.n
+
+            ray.init(namespace="here")
+            counter = Counter.options(name="counter", lifetime="detached").remote()
+            assert ray.get(counter.add.remote()) == 1
+        """) as running:
+            running.end()
+        with ray.init(namespace="here", log_to_driver=False):
+            assert ray.get(ray.get_actor("counter").add.remote()) == 2
+            assert "1 alive" in command("status")
+
     def test_what_is_known_of_it_stays_when_names_are_swept(self, place):
         start()
         for _ in range(2):

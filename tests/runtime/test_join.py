@@ -485,6 +485,144 @@ class TestLeaving:
         assert ray.get(ids.remote())
 
 
+class TestActors:
+    ACTORS = """
+        @ray.remote
+        class Counter:
+            def __init__(self):
+                self.n = 0
+                self.kept = None
+
+            def add(self, n=1):
+                self.n += n
+                return self.n
+
+            def where(self):
+                context = ray.get_runtime_context()
+                return os.getpid(), context.get_job_id(), context.namespace
+
+            def keep(self, refs):
+                self.kept = refs
+
+            def give(self):
+                return self.kept
+
+            def wait(self, path):
+                with open(path) as pipe:
+                    return pipe.read()
+
+            def start(self):
+                "A task and an actor, by this actor."
+                task = ray.remote(lambda: os.getpid()).remote()
+                self.child = Counter.options(name="child").remote()
+                return ray.get(task), ray.get(self.child.where.remote())
+
+        ray.init(address="auto", namespace="shared")
+        kept = Counter.options(name="kept", lifetime="detached").remote()
+        own = Counter.options(name="own").remote()
+        tell(kept=ray.get(kept.where.remote()), own=ray.get(own.where.remote()))
+        {then}
+        hear()
+    """
+
+    @pytest.fixture
+    def shared(self, host):
+        with ray.init(address="auto", namespace="shared", log_to_driver=False):
+            yield
+
+    @pytest.mark.parametrize("end", ["ends", "dies"])
+    def test_detached_ones_outlive_their_driver(self, shared, end):
+        with driver(self.ACTORS.format(then="")) as other:
+            told = other.told()
+            own = ray.get_actor("own")
+            assert ray.get(own.add.remote()) == 1
+            watch = Watch([told["own"][0]])
+            other.kill() if end == "dies" else other.go_on()
+            assert watch.ended()
+            with pytest.raises(ray.exceptions.RayActorError):
+                ray.get(own.add.remote())
+            other.end(None)
+        kept = ray.get_actor("kept")
+        assert ray.get([kept.add.remote() for _ in range(3)]) == [1, 2, 3]
+        assert list(ray.get(kept.where.remote())) == told["kept"]
+        assert told["kept"][1:] == ["03000000", "shared"]
+        assert ray.get_runtime_context().get_job_id() == "02000000"
+        ray.kill(kept)
+
+    def test_what_a_detached_one_starts_is_its_own(self, shared):
+        with driver(self.ACTORS.format(then="ray.get(kept.start.remote()); tell(done=1)")) as other:
+            told = other.told()
+            other.told()
+            own = Watch([told["own"][0]])
+            other.kill()
+            assert own.ended()
+        kept = ray.get_actor("kept")
+        child = ray.get_actor("child")
+        assert list(ray.get(child.where.remote()))[1:] == ["03000000", "shared"]
+        assert ray.get(kept.add.remote()) == 1
+        ray.kill(kept)
+
+    def test_one_that_nobody_refers_to_but_has_calls_goes_too(self, shared, tmp_path):
+        fifo = str(tmp_path / "fifo")
+        os.mkfifo(fifo)
+        then = f"""
+        own.wait.remote({fifo!r})
+        del own
+        tell(done=True)
+        """
+        with driver(self.ACTORS.format(then=then)) as other:
+            told = other.told()
+            other.told()
+            watch = Watch([told["own"][0]])
+            other.kill()
+            assert watch.ended()
+        ray.kill(ray.get_actor("kept"))
+
+    def test_objects_go_from_one_driver_to_another(self, shared):
+        then = "ray.get(kept.keep.remote([ray.put('from afar')])); tell(done=True)"
+        with driver(self.ACTORS.format(then=then)) as other:
+            pid = other.process.pid
+            other.told()
+            other.told()
+            other.kill()
+            until(lambda: pid not in drivers_of(session.current().core))
+        kept = ray.get_actor("kept")
+        (ref,) = ray.get(kept.give.remote())
+        assert ray.get(ref) == "from afar"
+        ray.kill(kept)
+
+    def test_calls_that_were_made_of_a_detached_one_run(self, shared, tmp_path):
+        fifo = str(tmp_path / "fifo")
+        os.mkfifo(fifo)
+        then = f"""
+        kept.wait.remote({fifo!r})
+        refs = [kept.add.remote() for _ in range(10)]
+        tell(done=True)
+        """
+        with driver(self.ACTORS.format(then=then)) as other:
+            pid = other.process.pid
+            other.told()
+            other.told()
+            other.kill()
+            until(lambda: pid not in drivers_of(session.current().core))
+        with open(fifo, "w"):
+            pass
+        kept = ray.get_actor("kept")
+        assert ray.get(kept.add.remote()) == 11
+        ray.kill(kept)
+
+    def test_names_are_of_a_namespace(self, shared):
+        with driver(self.ACTORS.format(then="")) as other:
+            other.told()
+            ray.shutdown()
+            with ray.init(address="auto", namespace="another", log_to_driver=False):
+                with pytest.raises(ValueError, match="Failed to look up actor"):
+                    ray.get_actor("kept")
+                kept = ray.get_actor("kept", namespace="shared")
+                assert ray.get(kept.add.remote()) == 1
+                ray.kill(kept)
+
+
 class TestTheEnd:
     JOIN = """
         ray.init(address="auto")
