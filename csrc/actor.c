@@ -7,11 +7,15 @@
  * The end: first the creation is over (task.c), then the actor DEAD, then its calls fail. Calls in
  * the queue of a dead actor are failed by whoever comes next: the recovery, or the node.
  *
+ * Two may want to end it: who kills it before it is made, and who finds its creation cancelled. Who
+ * sets PR_ENDING does so; the other one must not touch the slot, which may be another actor's soon.
+ *
  * Which of those two frees the object that see both that the actor is dead and that nobody refers
  * to it, is decided by the change of the object's state to DYING.
  */
 #include "actor.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -132,8 +136,7 @@ int pr_actor_create(PrSession *s, PrHandle object, const uint8_t *key, uint32_t 
         creation->n_returns = 1;
         status = pr_submit(s, creation, death);
         if (status) {
-            pr_actor_die(s, actor);
-            pr_actor_end(s, actor, pr_epoch(s));
+            if (pr_actor_die(s, actor, 0)) pr_actor_end(s, actor, pr_epoch(s));
             pr_release(s, pr_slot(object));
         }
     }
@@ -172,30 +175,32 @@ static int hold_if_held(PrSession *s, uint32_t slot) {
     return n != 0;
 }
 
-/* Under the table's lock. */
-static PrHandle hold_actor(PrSession *s, uint32_t actor) {
+/* The one of that name, or in that slot, if there is no name. */
+static PrHandle hold_actor(PrSession *s, const uint8_t *key, uint32_t actor) {
+    PrHandle found = 0;
+    pr_enter(s);
+    pr_lock(s, &s->control->actors.lock);
+    if (key) actor = find_name(s, key);
     const PrActor *a = &s->actors[actor];
-    if (!actor || actor_state(a) != PR_ACTOR_LIVE || !atomic_load(&a->creation)) return 0;
-    if (!hold_if_held(s, a->object)) return 0;
-    return pr_handle(atomic_load(&s->objects[a->object].state), a->object);
+    uint32_t slot = a->object;
+    uint64_t word = atomic_load(&a->state);
+    int there = actor && pr_state(word) == PR_ACTOR_LIVE && atomic_load(&a->creation) &&
+                hold_if_held(s, slot);
+    if (there) found = pr_handle(atomic_load(&s->objects[slot].state), slot);
+    /* It may have ended meanwhile, and what we hold be another object in the same slot. */
+    int same = pr_same(atomic_load(&a->state), word);
+    pr_unlock(&s->control->actors.lock);
+    if (there && !same) pr_release(s, slot);
+    pr_leave(s);
+    return same ? found : 0;
 }
 
 PrHandle pr_actor_find(PrSession *s, const uint8_t key[24]) {
-    pr_enter(s);
-    pr_lock(s, &s->control->actors.lock);
-    PrHandle found = hold_actor(s, find_name(s, key));
-    pr_unlock(&s->control->actors.lock);
-    pr_leave(s);
-    return found;
+    return hold_actor(s, key, 0);
 }
 
 PrHandle pr_actor_hold(PrSession *s, uint32_t actor) {
-    pr_enter(s);
-    pr_lock(s, &s->control->actors.lock);
-    PrHandle found = hold_actor(s, actor);
-    pr_unlock(&s->control->actors.lock);
-    pr_leave(s);
-    return found;
+    return hold_actor(s, NULL, actor);
 }
 
 uint32_t pr_actor_list(PrSession *s, uint32_t *actors, uint32_t room) {
@@ -342,12 +347,21 @@ int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch) {
     return runs;
 }
 
-int pr_actor_unwanted(const PrSession *s, uint32_t actor) {
-    const PrActor *a = &s->actors[actor];
-    /* Without references nobody submits a call, but one that is not over. What this process itself
-     * has does not count: an actor that keeps a handle of itself would never end. */
+/* Without references nobody submits a call, but one that is not over. What this process itself has
+ * does not count: an actor that keeps a handle of itself would never end. */
+static int seems_unwanted(const PrSession *s, const PrActor *a) {
     uint32_t own = s->held[a->object] != 0;
     return atomic_load(&s->objects[a->object].refs) == own && !pr_pending_calls(a);
+}
+
+/* Inside, if it seems so: a recovery counts references and calls anew. */
+int pr_actor_unwanted(PrSession *s, uint32_t actor) {
+    const PrActor *a = &s->actors[actor];
+    if (!seems_unwanted(s, a)) return 0;
+    pr_enter(s);
+    int unwanted = seems_unwanted(s, a);
+    pr_leave(s);
+    return unwanted;
 }
 
 int pr_actor_idle(PrSession *s, uint32_t actor) {
@@ -396,10 +410,17 @@ void pr_fail_calls(PrSession *s) {
     pr_leave(s);
 }
 
-void pr_actor_die(PrSession *s, uint32_t actor) {
+int pr_actor_die(PrSession *s, uint32_t actor, PrHandle creation) {
     PrActor *a = &s->actors[actor];
+    uint64_t word = atomic_load(&a->state);
+    /* The creation after the word, which is of the same actor then. */
+    if (pr_state(word) != PR_ACTOR_LIVE || word & PR_ENDING ||
+        atomic_load(&a->creation) != creation ||
+        !atomic_compare_exchange_strong(&a->state, &word, word | PR_ENDING))
+        return 0;
     atomic_fetch_add(&a->calls, 1); /* as one for us: it stays until pr_actor_end is through */
     set_actor_state(a, PR_ACTOR_DEAD);
+    return 1;
 }
 
 void pr_actor_end(PrSession *s, uint32_t actor, uint64_t epoch) {
@@ -453,21 +474,14 @@ void pr_actor_let_go(PrSession *s, uint32_t object) {
 uint32_t pr_actor_kill(PrSession *s, uint32_t actor, int restart) {
     PrActor *a = &s->actors[actor];
     PrHandle creation = atomic_load(&a->creation);
-    PrTask *t = &s->tasks[pr_slot(creation)];
-    uint32_t worker = 0;
     if (actor_state(a) != PR_ACTOR_LIVE || !creation) return 0;
     if (!restart) {
         atomic_fetch_or(&a->flags, PR_ACTOR_KILLED);
-        t->retries_left = 0;
         pr_enter(s);
         /* Not begun: the slot of its creation stays in a queue, perhaps for long. */
-        if (pr_cancel_unbegun(s, creation) && actor_state(a) == PR_ACTOR_LIVE) {
-            pr_actor_die(s, actor);
+        if (pr_cancel_unbegun(s, creation) && pr_actor_die(s, actor, creation))
             pr_actor_end(s, actor, pr_epoch(s));
-        }
         pr_leave(s);
     }
-    uint64_t word = atomic_load(&t->state);
-    worker = atomic_load(&t->worker);
-    return pr_same(word, creation) && pr_state(word) == PR_TASK_RUNNING ? worker : 0;
+    return pr_runner(s, creation);
 }

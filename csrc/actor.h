@@ -52,7 +52,7 @@ int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch);
  */
 int pr_actor_idle(PrSession *s, uint32_t actor);
 /* Nobody else refers to it, and it has no calls: nobody will ever call it again. */
-int pr_actor_unwanted(const PrSession *s, uint32_t actor);
+int pr_actor_unwanted(PrSession *s, uint32_t actor);
 
 /* -- for task.c, object.c and recover.c; all inside ----------------------------------------------
  */
@@ -67,8 +67,9 @@ void pr_release_call(PrSession *s, uint32_t task, uint64_t epoch);
 void pr_call_again(PrSession *s, uint32_t task);
 /* It is not pending any more. */
 void pr_call_over(PrSession *s, uint32_t actor);
-/* Its creation is over: DEAD from now on. Waits for nothing. */
-void pr_actor_die(PrSession *s, uint32_t actor);
+/* Its creation, that task or none (0), is over: DEAD from now on. 1 for who has done so, and is to
+ * end it; 0: another has, or the slot is another actor's by now. Waits for nothing. */
+int pr_actor_die(PrSession *s, uint32_t actor, PrHandle creation);
 /* And then: its calls fail, unless there was a recovery since `epoch`, which sees to that. */
 void pr_actor_end(PrSession *s, uint32_t actor, uint64_t epoch);
 /* Calls in the queues of dead actors fail. */
@@ -82,6 +83,11 @@ void pr_actor_free(PrSession *s, uint32_t actor);
 static inline uint32_t pr_pending_calls(const PrActor *a) {
     uint32_t over = atomic_load(&a->over); /* first: it is never more than were submitted */
     return atomic_load(&a->calls) - over;
+}
+
+/* The task makes an actor that was killed: it is not tried again. */
+static inline int pr_is_killed(const PrSession *s, const PrTask *t) {
+    return t->flags & PR_TASK_CREATION && atomic_load(&s->actors[t->actor].flags) & PR_ACTOR_KILLED;
 }
 
 static inline uint32_t *pr_actor_in(PrObject *o) {

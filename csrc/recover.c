@@ -160,7 +160,7 @@ static void break_task(Rebuild *r, uint32_t task) {
     uint64_t word = atomic_load(&t->state);
     if (all_ready(r->s, t)) {
         free_task(t);
-    } else if (t->retries_left && !(word & PR_CANCEL)) {
+    } else if (t->retries_left && !(word & PR_CANCEL) && !pr_is_killed(r->s, t)) {
         if (t->retries_left > 0) t->retries_left--;
         t->attempt++;
         pr_set_task_state(t, PR_TASK_READY);
@@ -670,26 +670,30 @@ static void rebuild(Rebuild *r) {
     free_processes(r);
 }
 
-/* Whether that actor will serve again. */
+/* Whether that actor will serve again, or does so by now: its creation is not one that we drop. */
 static int is_restarting(const PrSession *s, uint32_t actor) {
     const PrActor *a = &s->actors[actor];
-    PrHandle creation = atomic_load(&a->creation);
+    const PrTask *t = &s->tasks[pr_slot(atomic_load(&a->creation))];
+    int state = pr_state(atomic_load(&t->state));
     return actor_state(a) == PR_ACTOR_LIVE &&
-           pr_state(atomic_load(&s->tasks[pr_slot(creation)].state)) == PR_TASK_READY;
+           (state == PR_TASK_READY ||
+            (state == PR_TASK_RUNNING && atomic_load(&t->worker) != s->index));
 }
 
 /* A task that was to be run by who is dead. */
 static void drop_broken(PrSession *s, uint32_t task, int code, const char *text) {
     const PrTask *t = &s->tasks[task];
     uint64_t word = atomic_load(&t->state);
+    int cancelled = word & PR_CANCEL || pr_state(word) == PR_TASK_CANCELLED;
     int is_actors = (t->flags & (PR_TASK_CALL | PR_TASK_CREATION)) != 0;
     if (is_actors && code == PR_WORKER_CRASHED) code = PR_ACTOR_DIED;
-    if (t->flags & PR_TASK_CALL && is_restarting(s, t->actor)) code = PR_ACTOR_UNAVAILABLE;
-    if (t->flags & PR_TASK_CREATION && atomic_load(&s->actors[t->actor].flags) & PR_ACTOR_KILLED)
-        text = "it was killed by kill()";
-    if (word & PR_CANCEL || pr_state(word) == PR_TASK_CANCELLED) {
+    if (t->flags & PR_TASK_CREATION) {
+        if (cancelled || pr_is_killed(s, t)) text = "it was killed by kill()";
+    } else if (cancelled) {
         code = PR_TASK_WAS_CANCELLED;
         text = "";
+    } else if (t->flags & PR_TASK_CALL && is_restarting(s, t->actor)) {
+        code = PR_ACTOR_UNAVAILABLE;
     }
     pr_drop_task(s, task, code, text);
 }

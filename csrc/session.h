@@ -84,8 +84,9 @@ enum {
     PR_CANCEL = 1 << 11, /* task: RUNNING: asked to stop; CANCELLED: its results have failed */
     PR_POPPED = 1
         << 12, /* task: CANCELLED, and in no queue and no list any more; RUNNING: has heard */
-    PR_ACTOR = 1 << 13, /* object: stands for the actor whose slot is in the inline bytes */
-    PR_CANCELLER = 16   /* task: CANCELLED: from this bit on, the process that fails the results */
+    PR_ACTOR = 1 << 13,  /* object: stands for the actor whose slot is in the inline bytes */
+    PR_ENDING = 1 << 14, /* actor: LIVE, and who set this makes it DEAD */
+    PR_CANCELLER = 16    /* task: CANCELLED: from this bit on, the process that fails the results */
 };
 
 #define PR_CLOSED UINT64_MAX /* PrObject.dependants once it is sealed */
@@ -152,7 +153,7 @@ typedef struct {
     _Atomic PrHandle parent;       /* task that submitted it */
     int32_t retries_left;          /* < 0: no limit */
     uint32_t attempt;
-    uint32_t flags;
+    _Atomic uint32_t flags;
     uint32_t label; /* slot of the object that says its name and limits; 0: none */
     uint16_t arguments_size;
     uint16_t backlog; /* streaming: it waits while so many items are not taken; 0: it never does */

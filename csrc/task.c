@@ -7,6 +7,7 @@
  */
 #include "task.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,7 +191,7 @@ static void fill(PrSession *s, PrTask *t, const PrCall *call) {
     t->label = call->label;
     t->shape = (uint16_t)call->shape;
     atomic_store_explicit(&t->n_returns, (uint16_t)call->n_returns, memory_order_release);
-    t->flags = call->flags;
+    atomic_store_explicit(&t->flags, call->flags, memory_order_relaxed);
     t->actor = call->actor;
     t->job = call->job;
     atomic_store_explicit(&t->follower, PR_RELEASED, memory_order_relaxed);
@@ -288,24 +289,17 @@ int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
 
 /* -- the end ----------------------------------------------------------------------------------- */
 
-/* Whose creation this is, unless it was killed before it was made. */
-static uint32_t actor_that_ends(const PrSession *s, uint32_t task) {
-    const PrTask *t = &s->tasks[task];
-    if (!(t->flags & PR_TASK_CREATION)) return 0;
-    const PrActor *a = &s->actors[t->actor];
-    if (atomic_load(&a->creation) != pr_handle(atomic_load(&t->state), task)) return 0;
-    return pr_state(atomic_load(&a->state)) == PR_ACTOR_LIVE ? t->actor : 0;
-}
-
 void pr_bury_task(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
     const PrDependency *d = pr_dependencies(s, t);
-    uint32_t slot = t->first_return, n = t->n_returns, actor = actor_that_ends(s, task);
+    uint32_t slot = t->first_return, n = t->n_returns, actor = t->actor;
     uint64_t epoch = pr_epoch(s);
     atomic_store_explicit(&t->worker, s->index, memory_order_relaxed);
     pr_set_task_state(t, PR_TASK_DYING);
-    if (t->flags & PR_TASK_CALL) pr_call_over(s, t->actor);
-    if (actor) pr_actor_die(s, actor);
+    if (t->flags & PR_TASK_CALL) pr_call_over(s, actor);
+    /* Not so if it was killed before it was made: then it is dead already. */
+    int ends = t->flags & PR_TASK_CREATION &&
+               pr_actor_die(s, actor, pr_handle(atomic_load(&t->state), task));
     for (uint32_t k = 0; k < t->n_dependencies; k++) pr_unref(s, pr_slot(d[k].object));
     if (t->arguments) pr_unref(s, pr_slot(t->arguments));
     if (t->label) pr_unref(s, t->label);
@@ -317,7 +311,7 @@ void pr_bury_task(PrSession *s, uint32_t task) {
     pr_bury(s);
     pr_block_free(s, &t->dependencies);
     recycle(s, task);
-    if (actor) pr_actor_end(s, actor, epoch);
+    if (ends) pr_actor_end(s, actor, epoch);
 }
 
 /* A creation holds its actor's resources, and is what the process runs, whatever it is called for.
@@ -348,7 +342,7 @@ static void free_rooms(PrSession *s, const PrTask *t) {
 int pr_retry(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
     uint64_t word = atomic_load(&t->state);
-    if (t->retries_left == 0 || word & PR_CANCEL) return 0;
+    if (t->retries_left == 0 || word & PR_CANCEL || pr_is_killed(s, t)) return 0;
     pr_enter(s);
     free_rooms(s, t);
     uint64_t epoch = pr_epoch(s);
@@ -438,9 +432,12 @@ void pr_fail_task_like(PrSession *s, uint32_t task, uint32_t failed) {
 /* The task's results fail. Who comes second, this or the one that pops it, buries it. */
 static void cancel_queued(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
-    int creation = (t->flags & PR_TASK_CREATION) != 0;
-    fail_returns(s, task, creation ? PR_ACTOR_DIED : PR_TASK_WAS_CANCELLED,
-                 creation ? "it was killed before it was made" : "");
+    if (t->flags & PR_TASK_CREATION) {
+        fail_returns(s, task, PR_ACTOR_DIED,
+                     t->attempt ? "it was killed by kill()" : "it was killed before it was made");
+    } else {
+        fail_returns(s, task, PR_TASK_WAS_CANCELLED, "");
+    }
     pr_enter(s);
     if (atomic_fetch_or(&t->state, PR_CANCEL) & PR_POPPED) pr_bury_task(s, task);
     pr_leave(s);
@@ -457,6 +454,18 @@ int pr_start_task(PrSession *s, uint32_t task) {
     }
     if (atomic_fetch_or(&t->state, PR_POPPED) & PR_CANCEL) pr_bury_task(s, task);
     return 0;
+}
+
+/* Who takes it out of a queue says a moment later that it runs it. */
+uint32_t pr_runner(const PrSession *s, PrHandle task) {
+    const PrTask *t = &s->tasks[pr_slot(task)];
+    for (;; sched_yield()) {
+        uint64_t word = atomic_load(&t->state);
+        if (!pr_same(word, task) || pr_state(word) != PR_TASK_RUNNING) return 0;
+        uint32_t worker = atomic_load(&t->worker);
+        if (atomic_load(&s->processes[worker].running) == task) return worker;
+        if (s->processes[worker].kind != PR_WORKER || atomic_load(&s->control->ended)) return 0;
+    }
 }
 
 int pr_cancel_unbegun(PrSession *s, PrHandle handle) {
@@ -504,6 +513,7 @@ int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker) {
         if (!done) continue;
         if (state == PR_TASK_RUNNING && t->flags & PR_TASK_CALL) return tell_actor(s, t);
         if (state == PR_TASK_RUNNING) {
+            *worker = pr_runner(s, pr_handle(word, task));
             atomic_store(&s->control->asked, 1);
             pr_call_node(s);
             return 1;

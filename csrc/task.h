@@ -64,7 +64,8 @@ uint32_t pr_dependency(const PrSession *s, const PrTask *t, uint32_t k);
 uint32_t pr_failed_dependency(const PrSession *s, uint32_t task);
 
 /* Asks the task that is to make the object to stop. 0: it will not run; 1: it runs, by the process
- * *worker; 2: it is over, or was no task's; 3: as 1, a call of an actor, whose process was told. */
+ * *worker, or 0 if that is dead; 2: it is over, or was no task's; 3: as 1, a call of an actor,
+ * whose process was told. */
 int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker);
 /* A task that was asked to stop may have been about to sleep when the signal came, and not noticed:
  * who waits for its results now and then asks again, until the worker says that it has heard. So
@@ -93,6 +94,8 @@ int pr_start_task(PrSession *s, uint32_t task);
 void pr_make_task_ready(PrTask *t);
 /* Has the dependencies tell the task when they are sealed. How many are. */
 uint32_t pr_link_dependencies(PrSession *s, uint32_t task);
+/* The worker that runs the task, 0: none. A recovery that is about to fail it does not count. */
+uint32_t pr_runner(const PrSession *s, PrHandle task);
 /* A task that nobody runs shall never be, unless it is a call: 1 if so. Its results fail. */
 int pr_cancel_unbegun(PrSession *s, PrHandle task);
 /* As pr_fail_task, of a task that nobody runs any more. */

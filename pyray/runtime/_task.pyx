@@ -529,7 +529,7 @@ cdef int cancel_handle(Session session, PrHandle handle, bint force, bint recurs
         pr_each_child(&session.s, task_handle, note_child, <void *> children)
     with nogil:
         status = pr_cancel(&session.s, handle, &worker)
-    if status == 1:
+    if status == 1 and worker:
         try:
             os.kill(session.s.processes[worker].pid, signal.SIGKILL if force else signal.SIGINT)
         except ProcessLookupError:

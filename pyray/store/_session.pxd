@@ -290,7 +290,7 @@ cdef extern from "actor.h" nogil:
     uint32_t pr_take_call(PrSession *s, uint32_t actor, uint64_t *epoch)
     int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch)
     int pr_actor_idle(PrSession *s, uint32_t actor)
-    int pr_actor_unwanted(const PrSession *s, uint32_t actor)
+    int pr_actor_unwanted(PrSession *s, uint32_t actor)
     void pr_fail_calls(PrSession *s)
 
 cdef extern from "job.h" nogil:
