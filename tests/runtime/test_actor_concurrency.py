@@ -369,3 +369,50 @@ class TestGroups:
         worker = Worker.remote()
         with pytest.raises(ValueError, match="nowhere"):
             worker.f.options(concurrency_group="nowhere").remote()
+
+
+class Leaver:
+    """Leaves while other calls run, or wait for their turn."""
+
+    def __init__(self):
+        self.began = threading.Semaphore(0)
+
+    def stay(self):
+        self.began.release()
+        threading.Event().wait()
+
+    def leave(self):
+        assert self.began.acquire(timeout=WAIT)
+        raise SystemExit
+
+
+class AsyncLeaver:
+    def __init__(self):
+        self.began = asyncio.Semaphore(0)
+
+    async def stay(self):
+        self.began.release()
+        await asyncio.Event().wait()
+
+    async def leave(self):
+        await self.began.acquire()
+        raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "group"),
+    [
+        (Leaver, {"max_concurrency": 4}, None),
+        (Leaver, {"concurrency_groups": {"io": 1}}, "io"),
+        (AsyncLeaver, {}, None),
+        (AsyncLeaver, {"concurrency_groups": {"io": 1}}, "io"),
+    ],
+)
+def test_calls_under_way_when_it_leaves_fail(cls, options, group):
+    leaver = (ray.remote(**options) if options else ray.remote)(cls).remote()
+    stay = leaver.stay.options(concurrency_group=group) if group else leaver.stay
+    calls = [stay.remote() for _ in range(3)]
+    calls.append(leaver.leave.remote())
+    for call in calls:
+        with pytest.raises(ray.exceptions.ActorDiedError):
+            ray.get(call, timeout=WAIT)
