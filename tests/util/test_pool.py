@@ -250,6 +250,8 @@ class TestFailures:
         result = pool.apply_async(double, (1,), callback=callback)
         assert result.get() == 2
         assert pool.apply(double, (2,)) == 4
+        pool.close()
+        pool.join()  # until callbacks are over, and what they raised is told
         assert "of the callback" in caplog.text
 
     def test_the_first_failure_of_a_list(self, pool):
