@@ -10,9 +10,10 @@ import re
 import signal
 import socket
 import stat
+import time
 
 import pytest
-from drivers import Watch, driver, run
+from drivers import DEADLINE, Watch, driver, run
 
 import pyray as ray
 from pyray.runtime import addresses, joining, session, session_files
@@ -318,11 +319,12 @@ class TestLeaving:
 
         @ray.remote
         def wait(path):
+            {first}
             with open(path, "w") as pipe:
-                pipe.write(str(os.getpid()))
+                pipe.write(str(os.getpid()) + chr(10))
                 pipe.flush()
                 while True:
-                    {wait}
+                    time.sleep(1000)
 
         @ray.remote(num_cpus=2)
         def never():
@@ -334,13 +336,8 @@ class TestLeaving:
         hear()
         {end}
     """
-    POLITE = "time.sleep(1000)"
-    STUBBORN = """
-                    try:
-                        time.sleep(1000)
-                    except KeyboardInterrupt:
-                        pass
-    """
+    POLITE = "pass"
+    STUBBORN = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
     @pytest.mark.parametrize("end", ["pass", "ray.shutdown()", "os._exit(1)", "9"])
     def test_tasks_and_objects_go_with_the_driver(self, joined, tmp_path, end):
@@ -348,7 +345,7 @@ class TestLeaving:
         used = core.stats()["used"]
         fifo = str(tmp_path / "fifo")
         os.mkfifo(fifo)
-        program = self.TASKS.format(wait=self.POLITE, end="pass" if end == "9" else end)
+        program = self.TASKS.format(first=self.POLITE, end="pass" if end == "9" else end)
         with driver(program, {"PATH_OF_TEST": fifo}) as other:
             pid = other.told()["pid"]
             with open(fifo) as pipe:
@@ -365,13 +362,13 @@ class TestLeaving:
     def test_a_task_that_does_not_stop_is_killed(self, joined, tmp_path):
         fifo = str(tmp_path / "fifo")
         os.mkfifo(fifo)
-        program = self.TASKS.format(wait=self.STUBBORN.strip(), end="pass")
+        program = self.TASKS.format(first=self.STUBBORN, end="pass")
         with driver(program, {"PATH_OF_TEST": fifo}) as other:
             other.told()
             with open(fifo) as pipe:
+                worker = int(pipe.readline())
                 other.kill()
-                text = pipe.read()  # to the end
-            worker = int(text)
+                assert pipe.read() == ""  # to the end
         core = session.current().core
         until(lambda: worker not in [p["pid"] for p in core.processes()])
         assert ray.get(ids.remote())
@@ -744,7 +741,9 @@ class TestPrivacy:
 
 
 def until(condition):
+    end = time.monotonic() + DEADLINE
     while not condition():
+        assert time.monotonic() < end, "it never was so"
         os.sched_yield()
 
 
