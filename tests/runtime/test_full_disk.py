@@ -31,7 +31,6 @@ PROGRAM = """
     assert 0 < max(sizes) <= 64 << 10, sizes
     assert ray.get(talk.remote("e")) == "e"
     assert len(texts) == 1, texts
-    print("end")
 """
 
 
