@@ -134,6 +134,19 @@ static inline int is_used(const PrArena *a, uint64_t unit) {
     return unit > 0 && unit < a->top && (p->starts & ~p->frees & bit_of(unit)) != 0;
 }
 
+/* The next unit from `unit` on that has a start bit; `limit` if none before it. */
+static uint64_t next_start(const PrArena *a, uint64_t unit, uint64_t limit) {
+    while (unit < limit) {
+        uint64_t bits = page_of(a, unit)->starts >> (unit % PAGE_UNITS);
+        if (bits) {
+            unit += (uint64_t)lowest(bits);
+            return unit < limit ? unit : limit;
+        }
+        unit = (unit | (PAGE_UNITS - 1)) + 1;
+    }
+    return limit;
+}
+
 /* Start of the free block that ends at `unit`, which is a start itself and not 0; or NOWHERE. */
 static uint64_t free_before(const PrArena *a, uint64_t unit) {
     uint32_t page = index_of(unit);
@@ -521,6 +534,17 @@ void pr_arena_stats(const PrArena *a, PrArenaStats *out) {
     out->touched = a->top << UNIT_BITS;
 }
 
+uint64_t pr_arena_next_free(const PrArena *a, uint64_t *offset) {
+    uint64_t unit = (*offset + PR_ARENA_UNIT - 1) >> UNIT_BITS;
+    while (unit < a->top) {
+        unit = next_start(a, unit, a->top);
+        if (unit == a->top || is_free(a, unit)) break;
+        unit++;
+    }
+    *offset = unit << UNIT_BITS;
+    return (unit < a->top ? size_of(a, unit) : a->units - unit) << UNIT_BITS;
+}
+
 /* -- checking ---------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -531,19 +555,6 @@ typedef struct {
 
 #define REQUIRE(x) \
     if (!(x)) return __LINE__
-
-/* The next unit from `unit` on that has a start bit; `limit` if none before it. */
-static uint64_t next_start(const PrArena *a, uint64_t unit, uint64_t limit) {
-    while (unit < limit) {
-        uint64_t bits = page_of(a, unit)->starts >> (unit % PAGE_UNITS);
-        if (bits) {
-            unit += (uint64_t)lowest(bits);
-            return unit < limit ? unit : limit;
-        }
-        unit = (unit | (PAGE_UNITS - 1)) + 1;
-    }
-    return limit;
-}
 
 static int check_block(const PrArena *a, uint64_t unit, uint64_t size, Walk *w) {
     const Page *p = page_of(a, unit);

@@ -61,6 +61,10 @@ void pr_arena_free(PrArena *a, uint64_t offset);
 /* Usable bytes of the block in use at that offset: what was asked for, rounded up. */
 uint64_t pr_arena_size(const PrArena *a, uint64_t offset);
 
+/* The first free block at *offset or behind it: *offset is where it starts, the result its size.
+ * The last one is the new memory; 0: there is none. */
+uint64_t pr_arena_next_free(const PrArena *a, uint64_t *offset);
+
 /* Makes the arena anew, whatever the region holds now: the extents of `live` (which is sorted
  * here), rounded up as pr_arena_alloc does, are blocks in use, all else is free, and all behind the
  * last of them counts as new. -1, and nothing changed but the order of `live`: extents overlap, lie

@@ -278,28 +278,28 @@ static int is_taken(const Check *c, const PrTask *t) {
 static int check_task(Check *c, uint32_t task) {
     const PrTask *t = &c->s->tasks[task];
     uint64_t word = task_word(c, task);
-    uint32_t missing = atomic_load(&t->missing);
+    uint32_t missing = atomic_load(&t->missing), put_off = (t->flags & PR_TASK_PUT_OFF) != 0;
+    uint32_t waits = c->edges[task] + c->follows[task] + put_off;
     uint8_t in = c->tasks[task];
     switch (pr_state(word)) {
     case PR_TASK_FREE: REQUIRE(in == IN_LIST && !t->dependencies); return 0;
     case PR_TASK_CACHED: REQUIRE(in == IN_MAGAZINE && !t->dependencies); return 0;
-    case PR_TASK_WAITING:
-        REQUIRE(!in && missing && missing == c->edges[task] + c->follows[task]);
-        break;
+    case PR_TASK_WAITING: REQUIRE(!in && missing && missing == waits); break;
     case PR_TASK_READY: REQUIRE((in == IN_QUEUE || is_taken(c, t)) && !c->edges[task]); break;
     case PR_TASK_RUNNING:
         REQUIRE(!in && !c->edges[task] && is_live(c, atomic_load(&t->worker)));
         break;
     case PR_TASK_CANCELLED:
         REQUIRE(word & PR_CANCEL && !(word & PR_POPPED));
-        REQUIRE((in == IN_QUEUE || is_taken(c, t)) == (c->edges[task] + c->follows[task] == 0));
+        REQUIRE((in == IN_QUEUE || is_taken(c, t)) == (waits == 0));
         break;
     default: REQUIRE(0);
     }
     PASS(check_pending(c, task));
     for (uint32_t k = 0; pr_state(word) != PR_TASK_CANCELLED && k < t->n_dependencies; k++)
         missing -= !pr_is_ready(object_word(c, pr_dependency(c->s, t, k)));
-    REQUIRE(pr_state(word) != PR_TASK_WAITING || missing == c->follows[task]);
+    REQUIRE(pr_state(word) != PR_TASK_WAITING || missing == c->follows[task] + put_off);
+    REQUIRE(!put_off || pr_state(word) == PR_TASK_WAITING || pr_state(word) == PR_TASK_CANCELLED);
     return 0;
 }
 

@@ -198,13 +198,14 @@ void pr_abandon(PrSession *s, PrHandle handle) {
 void pr_fail(PrSession *s, uint32_t slot, int code, const char *text) {
     PrObject *o = &s->objects[slot];
     size_t size = strlen(text);
+    uint8_t *bytes;
     pr_enter(s);
-    pr_block_free(s, &o->place); /* room for a value that did not come */
-    uint8_t *bytes = pr_inline(o);
-    if (size > pr_inline_room(o) - 1) size = pr_inline_room(o) - 1;
-    o->n_refs = 0;
-    pr_crash_point();
-    o->size = size + 1;
+    pr_block_free(s, &o->place);                /* room for a value that did not come */
+    if (make_room(s, o, size + 1, 0, &bytes)) { /* none for all of the text */
+        bytes = pr_inline(o);
+        size = pr_inline_room(o) - 1;
+        o->size = size + 1;
+    }
     pr_crash_point();
     bytes[0] = (uint8_t)code;
     memcpy(bytes + 1, text, size);

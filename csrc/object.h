@@ -55,7 +55,8 @@ void pr_seal(PrSession *s, PrHandle handle, int failed);
 void pr_abandon(PrSession *s, PrHandle handle);
 /* Room for the value of a PENDING object of a task that this process runs; as pr_create. */
 int pr_room(PrSession *s, uint32_t slot, uint64_t size, uint32_t n_refs, uint8_t **data);
-/* A PENDING object gets a failure instead of a value. */
+/* A PENDING object gets a failure instead of a value: a code and a text, cut if there is no room.
+ */
 void pr_fail(PrSession *s, uint32_t slot, int code, const char *text);
 
 /* -- reading ----------------------------------------------------------------------------------- */

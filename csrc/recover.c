@@ -16,6 +16,8 @@
 
 typedef struct {
     PrSession *s;
+    uint32_t process; /* that was killed, and: */
+    PrRetry retry;    /* what becomes of its task */
     uint32_t n_objects, n_tasks, n_actors, n_processes;
     uint8_t *claimed; /* objects that are returns of a task that is not over */
     PrExtent *extents;
@@ -154,16 +156,35 @@ static int all_ready(PrSession *s, const PrTask *t) {
     return t->n_returns > 0;
 }
 
+static PrRetry retry_of(const Rebuild *r, PrTask *t) {
+    int is_actors = (t->flags & (PR_TASK_CALL | PR_TASK_CREATION)) != 0;
+    return atomic_load(&t->worker) == r->process && !is_actors ? r->retry : PR_RETRY_COUNTED;
+}
+
+/* The mark before the state: who is WAITING without it goes to the queue. */
+static void try_again(PrTask *t, PrRetry retry) {
+    if (t->retries_left > 0 && retry == PR_RETRY_COUNTED) t->retries_left--;
+    t->attempt++;
+    if (retry == PR_RETRY_LATER) {
+        atomic_fetch_or(&t->flags, PR_TASK_PUT_OFF);
+        pr_crash_point();
+        pr_set_task_state(t, PR_TASK_WAITING);
+    } else {
+        atomic_fetch_and(&t->flags, ~(uint32_t)PR_TASK_PUT_OFF);
+        pr_set_task_state(t, PR_TASK_READY);
+    }
+}
+
 /* Its worker died. */
 static void break_task(Rebuild *r, uint32_t task) {
     PrTask *t = &r->s->tasks[task];
     uint64_t word = atomic_load(&t->state);
+    PrRetry retry = retry_of(r, t);
+    int may = t->retries_left && retry != PR_RETRY_NEVER;
     if (all_ready(r->s, t)) {
         free_task(t);
-    } else if (t->retries_left && !(word & PR_CANCEL) && !pr_is_killed(r->s, t)) {
-        if (t->retries_left > 0) t->retries_left--;
-        t->attempt++;
-        pr_set_task_state(t, PR_TASK_READY);
+    } else if (may && !(word & PR_CANCEL) && !pr_is_killed(r->s, t)) {
+        try_again(t, retry);
         atomic_fetch_add(&r->s->control->retries, 1);
     } else {
         atomic_store(&t->worker, r->s->index);
@@ -515,7 +536,7 @@ static void rebuild_objects(Rebuild *r) {
 
 static void relink(PrSession *s, PrTask *t, uint32_t task) {
     PrDependency *d = (PrDependency *)(uintptr_t)pr_dependencies(s, t);
-    uint32_t missing = 0;
+    uint32_t missing = (t->flags & PR_TASK_PUT_OFF) != 0;
     if (t->dependencies) d = (PrDependency *)(void *)(s->write_base + t->dependencies);
     for (uint32_t k = 0; k < t->n_dependencies; k++) {
         PrObject *o = &s->objects[pr_slot(d[k].object)];
@@ -699,8 +720,8 @@ static void drop_broken(PrSession *s, uint32_t task, int code, const char *text)
 }
 
 /* The world is stopped, and those who are dead are DEAD. Starts it again. */
-static void recover(PrSession *s, int code, const char *text) {
-    Rebuild r = {.s = s};
+static void recover(PrSession *s, uint32_t process, int code, const char *text, PrRetry retry) {
+    Rebuild r = {.s = s, .process = process, .retry = retry};
     r.n_objects = atomic_load(&s->control->objects.used);
     r.n_tasks = atomic_load(&s->control->tasks.used);
     r.n_actors = atomic_load(&s->control->actors.used);
@@ -723,11 +744,15 @@ static void recover(PrSession *s, int code, const char *text) {
 }
 
 void pr_recover(PrSession *s, uint32_t process, int code, const char *text) {
+    pr_recover_killed(s, process, code, text, PR_RETRY_COUNTED);
+}
+
+void pr_recover_killed(PrSession *s, uint32_t process, int code, const char *text, PrRetry retry) {
     PrProcess *p = &s->processes[process];
     stop_world(s);
     /* Another may have been faster: that slot may be a new process' by now. */
     if (process && is_live(s, process) && !pr_is_alive(p)) atomic_store(&p->state, PR_PROCESS_DEAD);
-    recover(s, code, text);
+    recover(s, process, code, text, retry);
 }
 
 /* Marked so, by one who died of the recovery perhaps, or not. */
@@ -748,7 +773,7 @@ int pr_recover_dead(PrSession *s) {
             found = 1;
         }
     if (found) {
-        recover(s, PR_WORKER_CRASHED, "");
+        recover(s, 0, PR_WORKER_CRASHED, "", PR_RETRY_COUNTED);
     } else {
         start_world(s);
     }

@@ -511,9 +511,16 @@ static uint32_t batch_of(PrSession *s, const PrQueue *q) {
     uint32_t cpus = (uint32_t)(s->control->resources[PR_CPU].total / PR_UNIT) + 1;
     uint32_t share = atomic_load(&q->count) / (2 * cpus) + 1;
     int64_t now = pr_now(), most = 1;
-    if (self->batch) most = BATCH_TIME / ((now - self->batch_began) / self->batch + 1) + 1;
+    int64_t began = atomic_load_explicit(&self->batch_began, memory_order_relaxed);
+    if (self->batch) most = BATCH_TIME / ((now - began) / self->batch + 1) + 1;
     if (most > BATCH) most = BATCH;
     return share < most ? share : (uint32_t)most;
+}
+
+/* So many tasks have come into its own queue. */
+static void begin_batch(PrProcess *self, uint32_t n) {
+    self->batch = n;
+    atomic_store_explicit(&self->batch_began, pr_now(), memory_order_relaxed);
 }
 
 /* More of what this worker holds resources for. */
@@ -524,8 +531,7 @@ static int refill(PrSession *s) {
     if (!atomic_load(&q->count)) return 0;
     uint32_t n = move(s, shape, q, &s->self->queue, batch_of(s, q));
     if (!n) return 0;
-    s->self->batch = n;
-    s->self->batch_began = pr_now();
+    begin_batch(s->self, n);
     if (had_its_turn(s->control, shape)) {
         kick_all(s);
     } else {
@@ -574,7 +580,9 @@ static int steal(PrSession *s) {
     if (!count || shape == PR_NO_SHAPE || s->shapes[shape].env != atomic_load(&s->self->env) ||
         !acquire(s, shape))
         return 0;
-    if (move(s, shape, &victim->queue, &s->self->queue, (count + 1) / 2)) {
+    uint32_t n = move(s, shape, &victim->queue, &s->self->queue, (count + 1) / 2);
+    if (n) {
+        begin_batch(s->self, n);
         kick_thief(s);
         return 1;
     }

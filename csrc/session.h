@@ -133,7 +133,8 @@ enum {
     PR_TASK_RETRY_EXCEPTIONS = 4,
     /* 8 and 16 are pyray/runtime/_task.pyx's */
     PR_TASK_CREATION = 32, /* makes `actor`: RUNNING as long as that lives */
-    PR_TASK_CALL = 64      /* of a method of `actor` */
+    PR_TASK_CALL = 64,     /* of a method of `actor` */
+    PR_TASK_PUT_OFF = 128  /* WAITING: for pr_resume alone */
 };
 
 typedef struct {
@@ -260,11 +261,11 @@ typedef struct {
     _Atomic uint32_t blocked;            /* its CPU is given back */
     _Atomic uint64_t running;            /* task handle */
     _Atomic uint32_t env;
-    _Atomic uint32_t leave;    /* it shall end when it is idle */
-    _Atomic uint64_t gpus;     /* bits */
-    int64_t gpu_amount;        /* of each */
-    _Atomic uint64_t finished; /* tasks */
-    int64_t batch_began;       /* when the queue was last filled, with so many: */
+    _Atomic uint32_t leave;      /* it shall end when it is idle */
+    _Atomic uint64_t gpus;       /* bits */
+    int64_t gpu_amount;          /* of each */
+    _Atomic uint64_t finished;   /* tasks */
+    _Atomic int64_t batch_began; /* when the queue was last filled, with so many: */
     uint32_t batch;
     _Atomic int64_t idle_since;
     _Atomic uint32_t woken; /* claimed by another, and not looked at the queues since */
@@ -381,6 +382,11 @@ uint64_t pr_start_time(int pid);
 int pr_is_alive(const PrProcess *p);
 _Atomic uint64_t *pr_refs_of(const PrSession *s, uint32_t process);
 _Atomic uint64_t *pr_watch_of(const PrSession *s, uint32_t process);
+
+/* -- trim.c ------------------------------------------------------------------------------------ */
+
+/* Gives the pages of all free memory of the arena back to the system. The caller is outside. */
+void pr_trim(PrSession *s);
 
 /* -- process.c --------------------------------------------------------------------------------- */
 

@@ -362,6 +362,38 @@ int pr_retry(PrSession *s, uint32_t task) {
     return done;
 }
 
+uint32_t pr_put_off(const PrSession *s, PrHandle *tasks, uint32_t room) {
+    uint32_t used = atomic_load(&s->control->tasks.used), n = 0;
+    for (uint32_t i = 1; i < used; i++) {
+        uint64_t word = atomic_load(&s->tasks[i].state);
+        if (pr_state(word) != PR_TASK_WAITING || !(s->tasks[i].flags & PR_TASK_PUT_OFF)) continue;
+        if (n < room) tasks[n] = pr_handle(word, i);
+        n++;
+    }
+    return n;
+}
+
+/* Of one that was cancelled meanwhile, who takes it out of the queue gives the slot back; unless a
+ * recovery has left that to who cancelled it (POPPED). Once the mark is off, a crash leaves it to
+ * the recovery to queue the task. */
+void pr_resume(PrSession *s, PrHandle handle) {
+    uint32_t task = pr_slot(handle);
+    PrTask *t = &s->tasks[task];
+    pr_enter(s);
+    uint64_t word = atomic_load(&t->state), epoch = pr_epoch(s);
+    int state = pr_state(word);
+    int there = state == PR_TASK_WAITING || (state == PR_TASK_CANCELLED && !(word & PR_POPPED));
+    if (pr_same(word, handle) && there &&
+        atomic_fetch_and(&t->flags, ~(uint32_t)PR_TASK_PUT_OFF) & PR_TASK_PUT_OFF) {
+        atomic_store(&t->missing, 0);
+        pr_crash_point();
+        pr_make_task_ready(t);
+        atomic_store_explicit(&t->next, 0, memory_order_relaxed);
+        pr_queue_tasks(s, t->shape, task, task, 1, epoch);
+    }
+    pr_leave(s);
+}
+
 static void fail_returns(PrSession *s, uint32_t task, int code, const char *text) {
     PrTask *t = &s->tasks[task];
     uint32_t slot = t->first_return;

@@ -5,7 +5,7 @@
  *
  * A task holds its dependencies, its arguments' object, its label and its returns. The label is an
  * object that refers to the function, so that both stay while tasks need them, and no longer.
- * RUNNING goes back to READY when it is tried again.
+ * RUNNING goes back to READY when it is tried again, or to WAITING if that is put off.
  */
 #ifndef PYRAY_TASK_H
 #define PYRAY_TASK_H
@@ -52,8 +52,19 @@ int pr_after_nap(PrSession *s, int status);
 uint32_t pr_next_queued(PrSession *s);
 /* The results are sealed, or there is nothing to seal: the task is over. */
 void pr_finish(PrSession *s, uint32_t task);
+/* What becomes of a task whose process has died, if it has retries left. */
+typedef enum {
+    PR_RETRY_COUNTED = 0, /* tried again, which costs a retry */
+    PR_RETRY_LATER = 1,   /* tried again for nothing, when pr_resume says so */
+    PR_RETRY_NEVER = 2
+} PrRetry;
+
 /* The task shall run again: 1, or 0 if it has no retries left, or was cancelled. */
 int pr_retry(PrSession *s, uint32_t task);
+/* Tasks that are put off, up to `room` of them; how many there are. */
+uint32_t pr_put_off(const PrSession *s, PrHandle *tasks, uint32_t room);
+/* One that is put off, unless it is over by now: to the queue. */
+void pr_resume(PrSession *s, PrHandle task);
 /* All results that are not sealed yet fail, and the task is over. */
 void pr_fail_task(PrSession *s, uint32_t task, int code, const char *text);
 /* All results that are not sealed yet fail as that object did, and the task is over. */
@@ -150,6 +161,9 @@ uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room
 /* The process in that slot is dead: stops the world and makes all caches anew; its tasks are tried
  * again or fail with `text`. Also finds others that died meanwhile. */
 void pr_recover(PrSession *s, uint32_t process, int code, const char *text);
+/* The same of one that was killed on purpose: what becomes of the task it ran, but for actors and
+ * their calls, whose retries are counted. */
+void pr_recover_killed(PrSession *s, uint32_t process, int code, const char *text, PrRetry retry);
 /* Slot of a process that is dead and not recovered; 0: there is none. */
 uint32_t pr_find_dead(PrSession *s);
 /* Recovers from the deaths of whoever is dead, if anybody is: whether anybody was. For sessions

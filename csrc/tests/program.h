@@ -292,6 +292,13 @@ static inline void cancel_some(Program *p) {
     else pr_cancel(&p->s, pr_handle(pick(p, 50) << 32, (uint32_t)(1 + pick(p, 200))), &worker);
 }
 
+/* As the node does when the time has come. */
+static inline void resume_some(PrSession *s) {
+    PrHandle tasks[8];
+    uint32_t n = pr_put_off(s, tasks, 8);
+    for (uint32_t i = 0; i < n && i < 8; i++) pr_resume(s, tasks[i]);
+}
+
 static inline void unblock(Program *p) {
     if (p->blocked) pr_unblock(&p->s);
     p->blocked = 0;
@@ -473,7 +480,8 @@ static inline void join_again(Program *p, PrSession (*join)(const PrSession *),
 }
 
 static inline void step(Program *p) {
-    switch (pick(p, 18)) {
+    switch (pick(p, 19)) {
+    case 18: resume_some(&p->s); break;
     case 16:
     case 17: use_actor(p); break;
     case 0:

@@ -86,11 +86,22 @@ static PrArenaStats stats(const Model *m) {
     return s;
 }
 
+/* The free blocks, one after another, are the units that nobody owns. */
+static void verify_free(const Model *m) {
+    uint64_t at = 0, size, found = 0;
+    for (; (size = pr_arena_next_free(m->arena, &at)); at += size) {
+        for (uint64_t u = at / UNIT; u < (at + size) / UNIT; u++) CHECK(!m->owned[u]);
+        found += size;
+    }
+    CHECK(found == m->capacity - m->used - UNIT);
+}
+
 static void verify(const Model *m) {
     int line = pr_arena_check(m->arena);
     if (line) fprintf(stderr, "arena.c:%d\n", line);
     CHECK(line == 0);
     stats(m);
+    verify_free(m);
 }
 
 /* Sets the owner of a block's units, each of which must have had the other one. */

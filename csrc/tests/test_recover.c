@@ -102,11 +102,14 @@ static void *run_program(void *with) {
     return NULL;
 }
 
+/* What is long lies in the arena, if there is room. */
 static int recover_one(PrSession *s) {
+    static const char text[] =
+        "its worker died of something that takes more words than there is room for in a slot";
     uint32_t i = 1, death = 0;
     while (i < 64 && !(death = atomic_load(&graves[i]))) i++;
     if (i == 64) return 0;
-    pr_recover(s, i, PR_WORKER_CRASHED, "its worker died");
+    pr_recover_killed(s, i, PR_WORKER_CRASHED, text + death % 50, (PrRetry)(death % 3));
     atomic_compare_exchange_strong(&graves[i], &death, 0);
     return 1;
 }
@@ -195,6 +198,7 @@ static void run_session(uint32_t most, uint64_t seed, uint64_t arena_size) {
     for (int64_t end = soon(); !all_finishing() || live_tasks(&session); nap(MS / 10)) {
         recover_all();
         fail_calls(&session);
+        resume_some(&session);
         CHECK(pr_now() < end);
     }
     atomic_store(&session.control->ended, 1);

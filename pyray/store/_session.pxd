@@ -179,6 +179,7 @@ cdef extern from "session.h" nogil:
     void pr_session_unmap(PrSession *s)
     void pr_enter(PrSession *s)
     void pr_leave(PrSession *s)
+    void pr_trim(PrSession *s)
     void pr_lock(PrSession *s, PrLock *lock)
     void pr_unlock(PrLock *lock)
     void pr_notify(PrSession *s, PrProcess *p)
@@ -272,7 +273,12 @@ cdef extern from "task.h" nogil:
     void pr_heard(PrSession *s, uint32_t task)
     void pr_worker_rest(PrSession *s)
     uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room)
-    void pr_recover(PrSession *s, uint32_t process, int code, const char *text)
+    ctypedef enum PrRetry:
+        pass
+    uint32_t pr_put_off(const PrSession *s, PrHandle *tasks, uint32_t room)
+    void pr_resume(PrSession *s, PrHandle task)
+    void pr_recover_killed(PrSession *s, uint32_t process, int code, const char *text,
+                           PrRetry retry)
     uint32_t pr_find_dead(PrSession *s)
     int pr_recover_dead(PrSession *s)
 
@@ -297,6 +303,25 @@ cdef extern from "job.h" nogil:
     uint32_t PR_DETACHED_JOB
     uint32_t pr_stop_job(PrSession *s, uint32_t job, int pid, int force)
     int pr_has_job(const PrSession *s, uint32_t job)
+
+cdef extern from "running.h" nogil:
+    ctypedef struct PrTaskEntry:
+        PrHandle task
+        PrHandle parent
+        uint32_t owner
+        uint32_t state
+        uint64_t sequence
+        int32_t retries_left
+        uint32_t attempt
+        uint32_t flags
+        int32_t pid
+        char *label
+    ctypedef struct PrRunning:
+        int32_t pid
+        int64_t began
+        PrTaskEntry task
+    uint32_t pr_running(const PrSession *s, PrRunning *out, uint32_t room)
+    int pr_look_at_task(const PrSession *s, PrHandle task, PrTaskEntry *out)
 
 cdef extern from "arena.h" nogil:
     ctypedef struct PrArenaStats:

@@ -12,6 +12,7 @@ from libc.string cimport memcpy, memset
 
 KINDS = {"driver": PR_DRIVER, "worker": PR_WORKER, "node": PR_NODE, "client": PR_CLIENT}
 cdef dict KIND_NAMES = {number: name for name, number in KINDS.items()}
+cdef tuple RETRIES = ("counted", "later", "never")  # PrRetry
 
 
 class SessionEnded(RuntimeError):
@@ -29,6 +30,19 @@ cdef int raise_status(int status, str what) except -1:
     if status == PR_FULL:
         raise MemoryError(f"{what}: the object store is full")
     raise RuntimeError(f"{what}: status {status}")
+
+
+cdef dict running_of(PrRunning *r):
+    cdef PrTaskEntry *t = &r.task
+    found = {"pid": r.pid, "task": t.task, "began": r.began}
+    if t.task:
+        _, _, name = (<bytes> t.label).decode("utf-8", "replace").partition(" ")
+        found["name"] = name
+        found["owner"] = t.parent, 0 if t.parent else t.owner
+        found["sequence"] = t.sequence
+        found["retries_left"] = t.retries_left
+        found["is_actor"] = (t.flags & PR_TASK_CREATION) != 0
+    return found
 
 
 cdef object too_many_resources(str name):
@@ -382,16 +396,21 @@ cdef class Session:
         """This worker serves that environment from now on."""
         self.s.self.env = env
 
-    def recover(self, int pid, str reason="", int code=1):
-        """That process is dead: what it held is given back, its tasks are tried again or fail."""
+    def recover(self, int pid, str reason="", int code=1, str retry="counted"):
+        """That process is dead: what it held is given back, its tasks are tried again or fail.
+
+        `retry`, of the task that it ran: "counted", at the cost of a retry; "later", for nothing,
+        when `resume` says so; "never".
+        """
         cdef uint32_t i
         cdef bint found = False
-        cdef bytes text = reason.encode()[:75]
+        cdef bytes text = reason.encode()
+        cdef int how = RETRIES.index(retry)
         # A driver that has left and come back may have two places.
         for i in range(1, self.s.control.n_processes):
             if (<int> self.s.processes[i].pid == pid
                     and self.s.processes[i].state == PR_PROCESS_LIVE):
-                pr_recover(&self.s, i, code, text)
+                pr_recover_killed(&self.s, i, code, text, <PrRetry> how)
                 found = True
         return found
 
@@ -408,6 +427,53 @@ cdef class Session:
     def has_job(self, uint32_t job):
         """Whether something of that job is there that may ask what is known of it."""
         return pr_has_job(&self.s, job) != 0
+
+    def put_off(self):
+        """Handles of tasks that are to be tried again later."""
+        cdef uint32_t n = pr_put_off(&self.s, NULL, 0), i
+        cdef bytearray room = bytearray(8 * n + 8)
+        cdef PrHandle *tasks = <PrHandle *> <char *> room
+        n = min(n, pr_put_off(&self.s, tasks, n))
+        return [tasks[i] for i in range(n)]
+
+    def resume(self, PrHandle task):
+        """A task that was put off is tried again now, if it is there still."""
+        pr_resume(&self.s, task)
+
+    def is_pending(self, PrHandle task):
+        """Whether that task is not over."""
+        cdef PrTaskEntry found
+        return pr_look_at_task(&self.s, task, &found) != 0
+
+    def running(self):
+        """What each worker runs: dicts of its `pid` and, unless it is idle, of a `task`.
+
+        That is the handle; `owner` tells apart who submitted it, `began` is the time in ns when it
+        was taken (an actor's creation lasts as long as the actor), `sequence` the order of
+        submission.
+        """
+        cdef uint32_t room = self.s.control.n_processes, n, i
+        cdef PrRunning *found = <PrRunning *> PyMem_RawMalloc((room + 1) * sizeof(PrRunning))
+        if found == NULL:
+            raise MemoryError
+        try:
+            n = min(room, pr_running(&self.s, found, room))
+            return [running_of(&found[i]) for i in range(n)]
+        finally:
+            PyMem_RawFree(found)
+
+    def ask_to_leave(self, int pid):
+        """That worker ends as soon as it has nothing to do."""
+        cdef uint32_t i
+        for i in range(1, self.s.control.n_processes):
+            if <int> self.s.processes[i].pid == pid and self.s.processes[i].kind == PR_WORKER:
+                self.s.processes[i].leave = 1
+                pr_notify(&self.s, &self.s.processes[i])
+
+    def trim(self):
+        """Gives the pages of the arena's free memory back to the system."""
+        with nogil:
+            pr_trim(&self.s)
 
     def processes(self):
         """What each attached process is and does."""

@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "faults"
 CORE = "session process object names wait task actor schedule recover arena check".split()
+CORE += ["running", "trim"]
 DEATHS, SEED, SECONDS = "6000", "1", 120
 
 #: What it is called, the file, what stands there, what instead, and the test if it is another.
@@ -81,6 +82,36 @@ FAULTS = (
         "recover.c",
         "if (spinner && !is_live(s, spinner - 1)) atomic_store(&c->spinners[k], 0);",
         "",
+    ),
+    # Tasks whose worker was killed on purpose.
+    ("nothing of who is killed", "recover.c", "", "", "killed"),
+    (
+        "what is put off is tried again by a recovery",
+        "recover.c",
+        "missing = (t->flags & PR_TASK_PUT_OFF) != 0;",
+        "missing = 0;",
+        "killed",
+    ),
+    (
+        "a retry for lack of memory is counted",
+        "recover.c",
+        "t->retries_left > 0 && retry == PR_RETRY_COUNTED",
+        "t->retries_left > 0",
+        "killed",
+    ),
+    (
+        "what shall fail is tried again",
+        "recover.c",
+        "t->retries_left && retry != PR_RETRY_NEVER",
+        "t->retries_left",
+        "killed",
+    ),
+    (
+        "what was cancelled while it was put off stays",
+        "task.c",
+        "int there = state == PR_TASK_WAITING ||",
+        "int there = state == PR_TASK_WAITING || 0 &&",
+        "killed",
     ),
     # Actors.
     (
