@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--resources", type=_json, help="other resources: a JSON dict of amounts")
     add.add_argument("--labels", type=_labels, help="labels of the node: key=value,key=value")
     add.add_argument("--object-store-memory", type=int, help="bytes of the object store")
+    add.add_argument("--system-config", type=_json, help="a JSON dict, as init(_system_config=)")
     add.add_argument("--block", action="store_true", help="stay until the session ends")
     add.add_argument("--disable-usage-stats", action="store_true", help="accepted: there are none")
     status = commands.add_parser("status", help="show resources, drivers, actors and tasks")
@@ -97,7 +98,11 @@ def start(given: argparse.Namespace) -> int:
         given.num_cpus, given.num_gpus, given.resources, given.memory, size
     )
     options = session.Options(
-        resources=total, object_store_memory=size, log_to_driver=False, temp_dir=given.temp_dir
+        resources=total,
+        object_store_memory=size,
+        log_to_driver=False,
+        temp_dir=given.temp_dir,
+        system_config=given.system_config,
     )
     directory, node = head.start(options, given.labels or {})
     place = f", _temp_dir={given.temp_dir!r}" if given.temp_dir else ""

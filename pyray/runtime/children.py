@@ -1,6 +1,7 @@
 """The node's workers: how they are forked, watched and buried, and what limits them.
 
-Imports the core, worker, events, relay and memory. Used by the node alone, which has one thread.
+Imports the core, worker, events, relay and memory_monitor. Used by the node alone, which has one
+thread.
 
 A worker may die at any instant. It is reaped here; its process group is killed before, while its
 number still is its own; `Session.recover` gives back what it held, and tries its task again or
@@ -19,9 +20,8 @@ from collections.abc import Callable
 
 from . import _core, worker
 from .events import Action
-from .memory import Memory
+from .memory_monitor import Death, MemoryMonitor
 from .relay import ERR, OUT, Relay
-from .settings import number
 
 #: Seconds between two looks for workers that are not needed any more.
 SURPLUS = 1.0
@@ -29,20 +29,17 @@ SURPLUS = 1.0
 FAILED_STARTS, RETRY = 5, 1.0
 #: Codes of failures, of exceptions.from_code.
 CRASHED, OUT_OF_MEMORY = 1, 5
-#: A process that holds less than this share of the memory is not ended for holding too much.
-SMALL = 0.02
 
 
 class Child:
     """A worker as the node knows it."""
 
-    __slots__ = ("env", "full", "pid", "place")
+    __slots__ = ("env", "pid", "place")
 
     def __init__(self, pid: int, env: int, place: int) -> None:
         self.pid = pid
         self.env = env
         self.place = place  # of the byte in `Children.ready` that says whether it can run tasks
-        self.full = False  # ended by us since the memory is full
 
 
 class Children:
@@ -54,6 +51,7 @@ class Children:
         relay: Relay,
         cpus: int,
         limit: int,
+        monitor: MemoryMonitor,
         warn: Callable[[str], None],
         later: Callable[[Action, float], None],
     ) -> None:
@@ -61,6 +59,7 @@ class Children:
         self.relay = relay
         self.cpus = cpus
         self.limit = limit
+        self.monitor = monitor
         self.warn = warn
         self.later = later
         self.node = os.getpid()
@@ -72,9 +71,7 @@ class Children:
         self.failed_starts = 0
         self.pausing = False  # after an attempt that failed
         self.told: set[str] = set()
-        self.memory = Memory()
-        self.threshold = number("memory_usage_threshold", 0.95)
-        self.kills = self.memory.kills()
+        self.kills = monitor.memory.kills()
         self.ending = False
 
     # -- starting ------------------------------------------------------------------------------
@@ -82,7 +79,7 @@ class Children:
     def start_first(self) -> None:
         """As many as there are CPUs, ahead of any task; and watch the memory from now on."""
         self.to_start.extend([0] * min(self.cpus, self.limit))
-        self.look_at_memory()
+        self.monitor.begin()
 
     def want(self) -> None:
         """Those that tasks wait for are to be started."""
@@ -204,44 +201,38 @@ class Children:
                 self._bury(child, found)
 
     def _bury(self, child: Child, found: os.waitid_result) -> None:
-        reason = self._reason(child, found)
-        self.session.recover(child.pid, reason, OUT_OF_MEMORY if child.full else CRASHED)
+        code, (reason, retry) = self._death(child, found)
+        self.session.recover(child.pid, reason, code, retry)
+        self.monitor.recovered()
         self.failed_starts = 0 if self.ready[child.place] else self.failed_starts + 1
         self.ready[child.place] = 0
         self.places.append(child.place)
         if self.failed_starts >= FAILED_STARTS:
             self._pause(
                 f"{FAILED_STARTS} workers in a row ended before they could run a task; of the last:"
-                f" {reason}. What they wrote is above, or in {self.relay.logs}. Tasks wait; it is"
-                " tried again every second."
+                f" {reason.rstrip('.')}. What they wrote is above, or in {self.relay.logs}. Tasks"
+                " wait; it is tried again every second."
             )
         self.want()
 
-    def _reason(self, child: Child, found: os.waitid_result) -> str:
+    def _death(self, child: Child, found: os.waitid_result) -> tuple[int, Death]:
+        """What a task of it fails of: a code, and the rest."""
+        death = self.monitor.death_of(child.pid)
+        if death is not None:
+            return OUT_OF_MEMORY, death
         if found.si_code == os.CLD_EXITED:
-            return f"it exited with status {found.si_status}"
+            return CRASHED, Death(f"it exited with status {found.si_status}", "counted")
         signal_number = found.si_status
         if signal_number == signal.SIGKILL:
-            before, self.kills = self.kills, self.memory.kills()
-            child.full = child.full or self.kills > before
-            if child.full:
-                return "it was ended because the memory was full"
+            before, self.kills = self.kills, self.monitor.memory.kills()
+            if self.kills > before:
+                reason = "The system killed the worker because the memory was full."
+                return OUT_OF_MEMORY, Death(reason, "counted")
         try:
             name = signal.Signals(signal_number).name
         except ValueError:
             name = "unknown"
-        return f"it was ended by signal {signal_number} ({name})"
-
-    def look_at_memory(self) -> None:
-        """End the largest worker when the memory is nearly full, before the system ends any."""
-        usage = self.memory.usage()
-        self.later(self.look_at_memory, usage.pause(self.threshold))
-        if usage.used < usage.limit * self.threshold:
-            return
-        pid, size = self.memory.largest([c.pid for c in self.living.values() if not c.full])
-        if size > usage.limit * SMALL:
-            self.living[pid].full = True
-            kill(pid, signal.SIGKILL)
+        return CRASHED, Death(f"it was ended by signal {signal_number} ({name})", "counted")
 
     # -- the end of the session ----------------------------------------------------------------
 

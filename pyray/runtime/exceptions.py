@@ -458,7 +458,9 @@ class OutOfMemoryError(RayError):
     def __str__(self) -> str:
         return _sentences(
             super().__str__() or "The task was killed because memory ran out.",
-            "Run fewer tasks at once (num_cpus, memory), or let each use less.",
+            "Run fewer tasks at once (num_cpus and memory in their options), or let each use less. "
+            "PYRAY_memory_usage_threshold in the environment sets the threshold above which "
+            "workers are killed, PYRAY_memory_monitor_refresh_ms=0 keeps them from being killed.",
         )
 
 

@@ -1,17 +1,24 @@
-"""How full the machine's memory is, and which process fills it.
+"""How full the machine's memory is, and which processes fill it.
 
-Imports nothing else of pyray. Reads /proc and the control group's files, of version 1 or 2; both
-roots can be given, for the tests. Nothing is written, so a crash leaves nothing.
+Imports settings. Reads /proc and the control group's files, of version 1 or 2; both
+roots can be given. Nothing is written, so a crash leaves nothing.
+
+What counts as used is what the system cannot take back: anonymous memory, and the pages of shared
+memory, those of the object store among them. What a process holds is its anonymous memory alone:
+that is what would be free without it, while objects stay.
 """
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
+
+from .settings import setting
 
 #: Bytes a second at which memory can be filled at most, about: how often to look follows from it.
 FASTEST = 4e9
-#: Seconds between two looks.
-SHORTEST, LONGEST = 0.05, 5.0
+#: Seconds between two looks at most.
+LONGEST = 5.0
 
 
 class Usage(NamedTuple):
@@ -20,39 +27,60 @@ class Usage(NamedTuple):
     used: int
     limit: int
 
-    def pause(self, threshold: float) -> float:
-        """How long the threshold cannot be reached, about; bounded."""
-        room = self.limit * threshold - self.used
-        return min(max(room / FASTEST, SHORTEST), LONGEST)
+    def pause(self, full: float, shortest: float) -> float:
+        """Seconds for which no more than `full` bytes can be in use, about; bounded."""
+        return max(min((full - self.used) / FASTEST, LONGEST), shortest)
+
+
+class Process(NamedTuple):
+    """One of the system's, and the anonymous memory that it holds, in bytes."""
+
+    pid: int
+    group: int
+    size: int
 
 
 class Memory:
     """The machine's memory, or the part of it that the control group allows."""
 
-    def __init__(self, proc: str = "/proc", cgroup: str = "/sys/fs/cgroup") -> None:
+    def __init__(self, proc: str = "/proc", cgroup: str | None = None) -> None:
         self.proc = proc
-        self.groups = _limited_groups(proc, cgroup)
+        self.groups = _limited_groups(proc, cgroup or setting("CGROUP_ROOT", "/sys/fs/cgroup"))
+
+    def total(self) -> int:
+        """The lowest of the limits."""
+        return min([self._machine().limit, *(group.limit for group in self.groups)])
+
+    def _machine(self) -> Usage:
+        fields = _fields(f"{self.proc}/meminfo")
+        total = fields.get("MemTotal:", 0) * 1024
+        return Usage(total - fields.get("MemAvailable:", 0) * 1024, total)
 
     def usage(self) -> Usage:
         """Of whichever limit is nearest."""
-        fields = _fields(f"{self.proc}/meminfo")
-        total = fields.get("MemTotal:", 0) * 1024
-        nearest = Usage(total - fields.get("MemAvailable:", 0) * 1024, total)
+        nearest = self._machine()
         for group in self.groups:
             found = group.usage()
             if found and found.limit - found.used < nearest.limit - nearest.used:
                 nearest = found
         return nearest
 
-    def private_bytes(self, pid: int) -> int:
-        """What would be free if this process ended; 0 if there is no such process."""
-        return _fields(f"{self.proc}/{pid}/status").get("RssAnon:", 0) * 1024
+    def processes(self) -> list[Process]:
+        """All that can be seen; those without memory of their own, of the kernel, are left out."""
+        found = []
+        for name in os.listdir(self.proc):
+            if name.isdigit():
+                fields = _fields(f"{self.proc}/{name}/status")
+                size = fields.get("RssAnon:", 0) * 1024
+                if size:
+                    group = fields.get("NSpgid:", int(name))
+                    found.append(Process(int(name), group, size))
+        return found
 
-    def largest(self, pids: list[int]) -> tuple[int, int]:
-        """The pid that holds most, and how much; (0, 0) of none."""
-        sizes = [(self.private_bytes(pid), pid) for pid in pids]
-        size, pid = max(sizes, default=(0, 0))
-        return pid, size
+    def command(self, pid: int) -> str:
+        """What that process was started as; the name that it has if nothing is known of that."""
+        line = " ".join(_lines(f"{self.proc}/{pid}/cmdline")).replace("\0", " ").strip()
+        return line or " ".join(_lines(f"{self.proc}/{pid}/comm"))
 
     def kills(self) -> int:
         """How often the system has ended a process because memory was full."""
@@ -101,7 +129,7 @@ def _limited_groups(proc: str, cgroup: str) -> list[_Group]:
 
 def _lines(path: str) -> list[str]:
     try:
-        with open(path) as file:
+        with open(path, errors="replace") as file:
             return file.read().splitlines()
     except OSError:
         return []

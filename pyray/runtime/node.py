@@ -23,6 +23,7 @@ from .channel import CHUNK, Inbox
 from .children import Children
 from .drivers import Drivers
 from .events import Events
+from .memory_monitor import MemoryMonitor
 from .relay import Relay
 
 #: Descriptors that session.py gives to this process.
@@ -54,6 +55,7 @@ class Node:
             self.relay,
             hello["cpus"],
             hello["max_workers"],
+            MemoryMonitor(session, hello["monitor"], self._warn, self.events.later),
             self._warn,
             self.events.later,
         )

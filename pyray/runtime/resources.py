@@ -1,12 +1,13 @@
 """What a machine has and a task asks for: defaults, the dict of a task, and what GPUs it may see.
 
-Amounts are counted by the core, in steps of 0.0001. May import `options`.
+Amounts are counted by the core, in steps of 0.0001. Imports `options` and `memory`.
 """
 
 from __future__ import annotations
 
 import os
 
+from .memory import Memory
 from .options import NAME_BYTES, quantity_problem, resources_problem
 
 TYPE_CHECKING = False  # typing's, without the import
@@ -66,21 +67,13 @@ def _cgroup_cpus() -> float | None:
 
 def total_memory() -> int:
     """The memory of the machine, or of the container, in bytes."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        limit = _read(path)
-        if limit is not None and limit.isdigit():
-            total = min(total, int(limit))
-    return total
+    return Memory().total()
 
 
 def available_memory() -> int:
     """How much of it is not in use, in bytes."""
-    total = total_memory()
-    for line in (_read("/proc/meminfo") or "").splitlines():
-        if line.startswith("MemAvailable:"):
-            return min(total, int(line.split()[1]) * 1024)
-    return total
+    usage = Memory().usage()
+    return max(usage.limit - usage.used, 0)
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[str] | None:

@@ -27,7 +27,7 @@ import time
 
 from . import _core, session_files
 from .channel import CHUNK, Inbox, frame
-from .settings import number
+from .settings import monitor_settings, number
 from .spawn import spawn_node
 
 TYPE_CHECKING = False  # typing's, without the import
@@ -54,6 +54,7 @@ class Options:
         temp_dir: str | None = None,
         namespace: str = "",
         max_workers: int | None = None,
+        system_config: dict[str, Any] | None = None,
     ) -> None:
         self.resources = resources
         self.object_store_memory = object_store_memory
@@ -61,6 +62,7 @@ class Options:
         self.temp_dir = temp_dir
         self.namespace = namespace
         self.max_workers = max_workers
+        self.monitor = monitor_settings(system_config or {})
 
 
 _lock = threading.RLock()
@@ -414,6 +416,7 @@ def _hello(directory: str, options: Options, owner: bool) -> dict[str, Any]:
         "cpus": max(1, -int(-options.resources.get("CPU", 1) // 1)),
         "max_workers": max(1, options.max_workers or int(number("MAX_WORKERS", MAX_WORKERS))),
         "log_to_driver": options.log_to_driver,
+        "monitor": options.monitor,
         # A driver that has it has tasks that need it: sooner imported once than by each worker
         # (its first such task took a third of the time, on two cores).
         "preload": [name for name in ("numpy",) if name in sys.modules],

@@ -11,12 +11,54 @@ Each is read as PYRAY_NAME, else as RAY_NAME, Ray's spelling of the same:
     DEDUP_LOGS_ALLOW_REGEX      lines that are always printed
     DEDUP_LOGS_SKIP_REGEX       lines that are never printed
     COLOR_PREFIX                1: the prefix of workers' lines has a colour for each process
-    memory_usage_threshold      share of the memory in use above which a worker is ended
+    CGROUP_ROOT                 where the control groups are mounted: /sys/fs/cgroup
+    worker_oom_score_adjustment the sooner the system ends workers than others: 1000
+    memory_usage_threshold, ... of the memory monitor: see MONITOR
 """
 
 from __future__ import annotations
 
 import os
+
+TYPE_CHECKING = False  # typing's, without the import
+if TYPE_CHECKING:
+    from typing import Any
+
+#: What the memory monitor goes by; init(_system_config=...) may give the same. Names are Ray's, and
+#: so are the defaults, but for the second.
+MONITOR: dict[str, float] = {
+    # The share of the memory in use above which a worker is ended.
+    "memory_usage_threshold": 0.95,
+    # Milliseconds between two looks when it is nearly in use; the emptier, the rarer. 0: none.
+    "memory_monitor_refresh_ms": 50,
+    # No worker is ended as long as so much is free, whatever the threshold. -1: that alone counts.
+    "min_memory_free_bytes": -1,
+    # How often a task is tried again after such an end, apart from max_retries. -1: no limit.
+    "task_oom_retries": -1,
+    # Until it is: so long, twice as long each time, a minute at most.
+    "task_oom_retry_delay_base_ms": 1000,
+}
+
+
+def monitor_settings(given: dict[str, Any]) -> dict[str, float]:
+    """Those of MONITOR, as given, or in the environment, or by default.
+
+    Raises:
+        TypeError, ValueError: one is no number, or out of its range.
+    """
+    found = {}
+    for name, default in MONITOR.items():
+        value = given.get(name)
+        if value is None:
+            value = number(name, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            kind = type(value).__name__
+            raise TypeError(f"{name} must be a number, got {value!r} of type {kind}.")
+        least, most = min(default, 0), 1 if name == "memory_usage_threshold" else float("inf")
+        if not least <= value <= most:
+            raise ValueError(f"{name} must be between {least} and {most}, got {value}.")
+        found[name] = value
+    return found
 
 
 def setting(name: str, default: str = "") -> str:

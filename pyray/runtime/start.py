@@ -26,6 +26,9 @@ __all__ = ["init", "is_initialized", "shutdown"]
 #: Of one thread at a time; a thread that starts a session may be asked to by its own call.
 _lock = threading.RLock()
 
+#: Keywords beside those of the signature.
+_PRIVATE = {"_memory", "_system_config", "_temp_dir"}
+
 #: Keywords for Ray's own developers that programs pass and that mean nothing on this engine.
 _IGNORED = {
     "_driver_object_store_memory",
@@ -37,7 +40,6 @@ _IGNORED = {
     "_redis_password",
     "_redis_username",
     "_skip_env_hook",
-    "_system_config",
     "_tracing_startup_hook",
     "cgroup_path",
     "enable_resource_isolation",
@@ -175,6 +177,7 @@ def _start(
             log_to_driver=_log_to_driver(given),
             temp_dir=given.get("_temp_dir"),
             namespace=known["namespace"],
+            system_config=given.get("_system_config"),
         )
     )
     try:
@@ -281,7 +284,7 @@ def _present_names(given: dict[str, Any]) -> dict[str, Any]:
         warn("'redis_address' is now called 'address'.", DeprecationWarning)
         address = given.pop("redis_address")
         given["address"] = given["address"] or address
-    known = set(init.__kwdefaults__ or ()) | {"address", "_memory", "_temp_dir"} | _IGNORED
+    known = set(init.__kwdefaults__ or ()) | {"address"} | _PRIVATE | _IGNORED
     unknown = [name for name in given if name not in known]
     if unknown:
         raise RuntimeError(
@@ -305,6 +308,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "log_to_driver": ((bool,), "True, False or None"),
     "namespace": ((str,), "None or a string"),
     "_temp_dir": ((str, os.PathLike), "a path"),
+    "_system_config": ((dict,), "a dict"),
 }
 
 
@@ -336,7 +340,13 @@ def check_labels(labels: dict[str, str]) -> None:
 
 
 def _refuse_resources(given: dict[str, Any]) -> None:
-    for names in (("num_cpus", "num_gpus"), ("resources",), ("labels",), ("object_store_memory",)):
+    for names in (
+        ("num_cpus", "num_gpus"),
+        ("resources",),
+        ("labels",),
+        ("object_store_memory",),
+        ("_system_config",),
+    ):
         if any(given.get(name) is not None for name in names):
             raise ValueError(
                 f"When connecting to an existing cluster, {' and '.join(names)} must not be "

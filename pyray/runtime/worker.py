@@ -1,7 +1,8 @@
 """A worker process, from its fork to its end: what it is to the system, and what runs its tasks.
 
-Imports the core, output and standard_streams; exceptions, runtime_env and the serializer when they
-are needed (the node has imported what most tasks need before it forked). design.md, section 4.
+Imports the core, output, settings and standard_streams; exceptions, runtime_env and the serializer
+when they are needed (the node has imported what most tasks need before it forked). design.md,
+section 4.
 
 A worker dies with the node (PR_SET_PDEATHSIG). It may be killed at any instant: what it held in
 shared memory is recovered by the node, its pipes are read to their end, and processes that its
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from . import _core, _process, blas, standard_streams
 from .output import of_job
+from .settings import number
 
 #: Descriptors that the node inherited and its workers use too.
 CONTROL, ARENA, WAKE = range(3, 6)
@@ -78,12 +80,23 @@ def _settle(start: Start) -> None:
     if os.getppid() != start.node:
         os._exit(1)  # the node died before the line above
     _process.set_name(b"ray::worker")
+    _end_first()
     _close_all_but(0, 1, 2, CONTROL, ARENA, WAKE, start.out, start.err)
     standard_streams.redirect(start.out, start.err, _task_name)
     faulthandler.enable(2, all_threads=False)
     _limit_open_files(start.open_files)
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()  # else all workers draw the same numbers
+
+
+def _end_first() -> None:
+    """If the memory is full before the node has seen to it, the system ends workers, not others."""
+    try:
+        with open("/proc/self/oom_score_adj", "r+") as file:
+            before = int(file.read())
+            file.write(str(min(1000, before + int(number("worker_oom_score_adjustment", 1000)))))
+    except OSError:
+        pass  # a system without that file, or one that does not let us: it ends whom it likes
 
 
 def _leave(session: Any, status: int) -> NoReturn:
