@@ -6,6 +6,7 @@
  */
 #include "object.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "actor.h"
@@ -264,6 +265,24 @@ void pr_release_last(PrSession *s, uint32_t slot) {
     pr_unref(s, slot);
     pr_bury(s);
     pr_leave(s);
+}
+
+/* Of this process' own bitmap, which a recovery clears after its death. */
+static void flip_pin(PrSession *s, uint32_t slot) {
+    _Atomic uint64_t *word = &s->pins[slot >> 6];
+    uint64_t bits = atomic_load_explicit(word, memory_order_relaxed);
+    atomic_store_explicit(word, bits ^ (uint64_t)1 << (slot & 63), memory_order_relaxed);
+}
+
+void pr_pin(PrSession *s, uint32_t slot) {
+    pr_hold(s, slot);
+    if (!s->pinned) s->pinned = calloc(s->control->objects.limit, sizeof *s->pinned);
+    if (s->pinned && !s->pinned[slot]++) flip_pin(s, slot);
+}
+
+void pr_unpin(PrSession *s, uint32_t slot) {
+    if (s->pinned && s->pinned[slot] && !--s->pinned[slot]) flip_pin(s, slot);
+    pr_release(s, slot);
 }
 
 /* What a dying object holds. May wait for a lock. */

@@ -90,6 +90,15 @@ static inline void pr_release(PrSession *s, uint32_t slot) {
     if (--s->held[slot] == 0) pr_release_last(s, slot);
 }
 
+/* As pr_hold, of a view of the object's bytes. That it is one is noted for people who look. */
+void pr_pin(PrSession *s, uint32_t slot);
+void pr_unpin(PrSession *s, uint32_t slot);
+/* Where the object was made is what the object in slot `site` says, which has a name for ever. */
+static inline void pr_note_site(PrSession *s, PrHandle object, uint32_t site) {
+    uint64_t mark = (object & ~(uint64_t)UINT32_MAX) | site;
+    atomic_store_explicit(&s->sites[pr_slot(object)], mark, memory_order_relaxed);
+}
+
 /* One reference that is not a process', fewer. The caller is inside, and calls pr_bury later. */
 void pr_unref(PrSession *s, uint32_t slot);
 /* Gives back what has no references any more. Inside; may wait for locks. */

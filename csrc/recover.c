@@ -102,6 +102,7 @@ static void bury_processes(Rebuild *r) {
         for (size_t w = 0; w < words; w++) {
             atomic_store_explicit(&pr_refs_of(s, i)[w], 0, memory_order_relaxed);
             atomic_store_explicit(&pr_watch_of(s, i)[w], 0, memory_order_relaxed);
+            atomic_store_explicit(&pr_pins_of(s, i)[w], 0, memory_order_relaxed);
         }
         atomic_fetch_and(&c->idle[i >> 6], ~((uint64_t)1 << (i & 63)));
         atomic_store(&p->shape, PR_NO_SHAPE);

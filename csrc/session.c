@@ -54,6 +54,8 @@ static void lay_out(PrControl *c, const PrConfig *config) {
     c->actors_at = place(&end, PR_ACTORS * sizeof(PrActor));
     c->refs_at = place(&end, (uint64_t)c->max_processes * c->bitmap_words * 8);
     c->watch_at = place(&end, (uint64_t)c->max_processes * c->bitmap_words * 8);
+    c->pins_at = place(&end, (uint64_t)c->max_processes * c->bitmap_words * 8);
+    c->sites_at = place(&end, (uint64_t)objects * sizeof(uint64_t));
     c->arena_at = place(&end, pr_arena_footprint(c->arena_size));
     c->control_size = end;
 }
@@ -86,17 +88,25 @@ static void point(PrSession *s) {
     s->shapes = (PrShape *)(void *)(base + s->control->shapes_at);
     s->names = (PrName *)(void *)(base + s->control->names_at);
     s->buckets = (uint32_t *)(void *)(base + s->control->buckets_at);
+    s->sites = (_Atomic uint64_t *)(void *)(base + s->control->sites_at);
     s->arena = (PrArena *)(void *)(base + s->control->arena_at);
 }
 
-_Atomic uint64_t *pr_refs_of(const PrSession *s, uint32_t process) {
-    uint8_t *base = (uint8_t *)s->control + s->control->refs_at;
+static _Atomic uint64_t *bitmap(const PrSession *s, uint64_t at, uint32_t process) {
+    uint8_t *base = (uint8_t *)s->control + at;
     return (_Atomic uint64_t *)(void *)base + (uint64_t)process * s->control->bitmap_words;
 }
 
+_Atomic uint64_t *pr_refs_of(const PrSession *s, uint32_t process) {
+    return bitmap(s, s->control->refs_at, process);
+}
+
 _Atomic uint64_t *pr_watch_of(const PrSession *s, uint32_t process) {
-    uint8_t *base = (uint8_t *)s->control + s->control->watch_at;
-    return (_Atomic uint64_t *)(void *)base + (uint64_t)process * s->control->bitmap_words;
+    return bitmap(s, s->control->watch_at, process);
+}
+
+_Atomic uint64_t *pr_pins_of(const PrSession *s, uint32_t process) {
+    return bitmap(s, s->control->pins_at, process);
 }
 
 static int map_all(PrSession *s) {
@@ -107,9 +117,18 @@ static int map_all(PrSession *s) {
     return s->write_base && s->read_base ? 0 : PR_SYSTEM;
 }
 
-void pr_session_unmap(PrSession *s) {
+/* What only this process knows of the session. */
+static void forget(PrSession *s) {
     if (s->held) munmap(s->held, (uint64_t)s->control->objects.limit * sizeof(uint32_t));
     s->held = NULL;
+    free(s->pinned);
+    s->pinned = NULL;
+    free(s->held_calls);
+    s->held_calls = NULL;
+}
+
+void pr_session_unmap(PrSession *s) {
+    forget(s);
     if (s->write_base) munmap(s->write_base, s->control->arena_size);
     if (s->read_base) munmap((void *)(uintptr_t)s->read_base, s->control->arena_size);
     if (s->control) munmap(s->control, s->control->control_size);
@@ -186,6 +205,7 @@ static int take_process_slot(PrSession *s, PrProcessKind kind) {
         s->index = i;
         s->refs = pr_refs_of(s, i);
         s->watch = pr_watch_of(s, i);
+        s->pins = pr_pins_of(s, i);
         atomic_store(&p->state, PR_PROCESS_LIVE);
         return 0;
     }
@@ -292,9 +312,6 @@ void pr_session_detach(PrSession *s, int unmap) {
                 pr_notify(s, &s->processes[i]);
         s->self = NULL;
     }
-    if (s->held) munmap(s->held, (uint64_t)s->control->objects.limit * sizeof(uint32_t));
-    s->held = NULL;
-    free(s->held_calls);
-    s->held_calls = NULL;
+    forget(s);
     if (unmap) pr_session_unmap(s);
 }

@@ -1,9 +1,9 @@
 /* What the processes of a session share: one control segment and one arena, both memfds.
  *
  * The control segment holds the tables: process slots, resource shapes, names, object slots, task
- * slots, and two bitmaps a process. It is sparse: a table's pages exist once they are used. Nothing
- * in it is a pointer. The arena holds the bytes of objects, and is mapped twice: writable, for whom
- * fills a block, and read-only, for whom reads a sealed object.
+ * slots, and three bitmaps a process. It is sparse: a table's pages exist once they are used.
+ * Nothing in it is a pointer. The arena holds the bytes of objects, and is mapped twice: writable,
+ * for whom fills a block, and read-only, for whom reads a sealed object.
  *
  * Truth and caches.  A slot has one state word (generation << 32 | flags | state), whose change is
  * one atomic store, the last of a transition. Slots, the bitmaps of references, the names and what
@@ -295,7 +295,7 @@ typedef struct {
     uint32_t magic, layout;
     uint64_t control_size, arena_size;
     uint64_t objects_at, tasks_at, actors_at, processes_at, shapes_at, names_at, buckets_at,
-        refs_at, watch_at, arena_at;
+        refs_at, watch_at, pins_at, sites_at, arena_at;
     uint32_t max_processes, bitmap_words, n_cpus;
     int64_t spin; /* nanoseconds */
     _Atomic uint32_t ended;
@@ -344,6 +344,9 @@ typedef struct {
     const uint8_t *read_base;       /* the arena, read-only */
     _Atomic uint64_t *refs, *watch; /* this process' bitmaps */
     uint32_t *held;                 /* a slot: references of this process; private */
+    _Atomic uint64_t *pins;         /* this process' bitmap; for people who look, see holders.h */
+    _Atomic uint64_t *sites;        /* an object: see pr_note_site */
+    uint32_t *pinned;               /* a slot: those of `held` that are views; private; or NULL */
     uint32_t index;                 /* of self */
     uint32_t dying;                 /* slots that wait for pr_bury, linked by `next` */
     uint32_t buried;                /* those of them that were dying when there was a recovery */
@@ -382,6 +385,7 @@ uint64_t pr_start_time(int pid);
 int pr_is_alive(const PrProcess *p);
 _Atomic uint64_t *pr_refs_of(const PrSession *s, uint32_t process);
 _Atomic uint64_t *pr_watch_of(const PrSession *s, uint32_t process);
+_Atomic uint64_t *pr_pins_of(const PrSession *s, uint32_t process);
 
 /* -- trim.c ------------------------------------------------------------------------------------ */
 

@@ -9,10 +9,11 @@
 /* A field that is not atomic: the compiler may not read it a second time after the check. */
 #define PR_ONCE(field) (*(const volatile __typeof__(field) *)&(field))
 
-/* Bytes of the arena, readable; NULL if they do not lie in it. Place 0 is nobody's. */
+/* Bytes of a block of the arena, readable; NULL if there cannot be such a block. */
 static inline const uint8_t *pr_span(const PrSession *s, uint64_t place, uint64_t size) {
     uint64_t end = s->control->arena_size;
-    return place && place < end && size <= end - place ? s->read_base + place : NULL;
+    if (!place || place % PR_ARENA_UNIT || place >= end || size > end - place) return NULL;
+    return s->read_base + place;
 }
 
 /* The handle of what is in that slot now; 0: no object that is alive. */

@@ -2,6 +2,7 @@
 
     pyray start --head [--num-cpus 4 ...]    a session that programs join by init()
     pyray status                             what it has, and what it does
+    pyray memory                             its objects, and what keeps them
     pyray stop                               its end
 
 Names and meanings are those of `ray`. Imports the runtime; nothing depends on this.
@@ -15,6 +16,8 @@ import os
 import sys
 import time
 from typing import Any
+
+from .memory_summary import GROUPED, SORTED, UNITS, memory_summary, store_summary
 
 #: Seconds that a session may take to end.
 PATIENCE = 10.0
@@ -51,11 +54,20 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="show resources, drivers, actors and tasks")
     status.set_defaults(run=show_status)
     status.add_argument("--address", help="of the session, as in init(); by default the latest one")
+    memory = commands.add_parser("memory", help="show references to objects, and what keeps them")
+    memory.set_defaults(run=show_memory)
+    memory.add_argument("--address", help="of the session, as in init(); by default the latest one")
+    memory.add_argument("--group-by", choices=GROUPED, default="NODE_ADDRESS")
+    memory.add_argument("--sort-by", choices=SORTED, default="OBJECT_SIZE", help="ascending")
+    memory.add_argument("--units", choices=UNITS, default="B", help="of the sizes of objects")
+    memory.add_argument("--no-format", action="store_true", help="columns are not aligned")
+    memory.add_argument("--stats-only", action="store_true", help="how full the store is, no more")
+    memory.add_argument("--num-entries", "--n", type=int, help="references shown of each group")
     end = commands.add_parser("stop", help="end the sessions of this user that `start` has started")
     end.set_defaults(run=stop)
     end.add_argument("--force", action="store_true", help="kill them")
     end.add_argument("--grace-period", type=float, default=PATIENCE, help="seconds to wait")
-    for command in (add, status, end):
+    for command in (add, status, memory, end):
         command.add_argument("--temp-dir", help="the directory of sessions, as init(_temp_dir=)")
     return parser
 
@@ -152,13 +164,20 @@ def stop(given: argparse.Namespace) -> int:
 
 
 def show_status(given: argparse.Namespace) -> int:
-    from pyray.runtime import addresses, head
+    from pyray.runtime import head
+
+    print(status_text(head.look(_sessions(given)), time.localtime()))
+    return 0
+
+
+def _sessions(given: argparse.Namespace) -> list[str]:
+    """The directories of those that are meant, of which the first that answers counts."""
+    from pyray.runtime import addresses
 
     found = addresses.resolve(given.address or "auto", given.temp_dir)
     if found is None:
         raise addresses.no_session()
-    head.look(found[0], lambda state: print(status_text(state, time.localtime())))
-    return 0
+    return found
 
 
 def status_text(state: dict[str, Any], now: time.struct_time) -> str:
@@ -219,3 +238,23 @@ def _bytes(amount: float) -> str:
 
 def _demand(wanted: dict[str, float], count: int) -> str:
     return f" {wanted}: {count} pending tasks or actors"
+
+
+# -- memory ----------------------------------------------------------------------------------
+
+
+def show_memory(given: argparse.Namespace) -> int:
+    from pyray.runtime import head
+    from pyray.runtime.references import references
+
+    def look(core: Any, _: Any) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        return [] if given.stats_only else references(core), core.stats()
+
+    listed, stats = head.visit(_sessions(given), look)
+    print(f"======== Object references status: {time.strftime('%Y-%m-%d %H:%M:%S')} ========")
+    if given.stats_only:
+        print(store_summary(stats))
+        return 0
+    how = given.group_by, given.sort_by, given.units, given.num_entries, not given.no_format
+    print(memory_summary(listed, stats, *how))
+    return 0

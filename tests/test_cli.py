@@ -15,6 +15,7 @@ from drivers import DEADLINE, Watch, driver
 import pyray as ray
 from pyray import cli
 from pyray.runtime import addresses, joining, session
+from pyray.util.state import RayStateApiException, list_objects
 
 
 @pytest.fixture(autouse=True)
@@ -335,3 +336,73 @@ class TestStatus:
             "Pending Demands:",
             " (no resource demands)",
         ]
+
+
+class TestMemory:
+    def test_of_a_program(self, place):
+        with driver("""
+            ray.init(num_cpus=1)
+            kept = [ray.put(b"x" * 100_000), ray.put(b"y" * 50_000)]
+            tell(names=[ref.hex() for ref in kept], pid=os.getpid())
+            hear()
+        """) as running:
+            told = running.told()
+            text = command("memory", "--sort-by", "OBJECT_SIZE", "--units", "KB", "--no-format")
+            lines = [
+                line.split(" | ") for line in text.splitlines() if line.startswith("127.0.0.1")
+            ]
+            assert [line[8] for line in lines] == told["names"][::-1]
+            assert {int(line[1]) for line in lines} == {told["pid"]}
+            assert lines[1][6].startswith("100.") and lines[1][6].endswith(" KB")
+            assert "PYRAY_record_ref_creation_sites=1" in text
+            stats = command("memory", "--stats-only")
+            assert "Plasma memory usage 0 MiB, " in stats and "Summary" not in stats
+            running.go_on()
+            running.end()
+
+    def test_the_lines_that_made_objects(self, place):
+        program = """
+            ray.init(num_cpus=1)
+
+            @ray.remote
+            def make():
+                return [ray.put(1)], "large" * 100
+
+            @ray.remote
+            class Actor:
+                def call(self):
+                    return 1
+
+            def put():
+                return ray.put(2)
+
+            actor = Actor.remote()
+            kept = [put(), make.remote(), make.options(num_returns=2).remote(), actor.call.remote()]
+            ray.get([kept[0], kept[1], *kept[2], kept[3]])
+            tell(kept=[kept[0].hex(), kept[1].hex(), kept[2][1].hex(), kept[3].hex()])
+            hear()
+        """
+        with driver(program, {"PYRAY_record_ref_creation_sites": "1"}) as running:
+            kept = running.told()["kept"]
+            found = {one.object_id: one.call_site for one in list_objects(limit=1000)}
+            line = found[kept[0]].partition(" | ")
+            assert line[0].startswith("(put object) <string>:put:")
+            assert line[2].startswith("<string>:<module>:")
+            for name in kept[1:3]:
+                assert found[name].startswith("(task call) <string>:<module>:")
+            assert found[kept[3]].startswith("(actor call) <string>:<module>:")
+            assert any(text.startswith("(actor creation) <string>:") for text in found.values())
+            of_worker = [text for text in found.values() if ":make:" in text]
+            assert len(of_worker) == 2 and all(text.count(" | ") == 0 for text in of_worker)
+            text = command("memory", "--group-by", "STACK_TRACE", "--num-entries", "1")
+            assert f"--- Summary for stack trace: {found[kept[0]]} ---" in text
+            running.go_on()
+            running.end()
+
+    def test_no_session(self, place):
+        assert "Could not find any running Ray instance" in command("memory", status=1)
+        with pytest.raises(RayStateApiException, match="Could not find any running Ray instance"):
+            list_objects()
+
+    def test_wrong_arguments(self, place):
+        assert "invalid choice: 'SIZE'" in command("memory", "--sort-by", "SIZE", status=2)

@@ -50,6 +50,11 @@ def set_session(session):
     global current, serial
     current = session
     serial += 1
+    if current is not None:
+        from pyray.runtime.settings import flag
+        if flag("record_ref_creation_sites"):
+            from pyray.runtime.call_sites import record
+            current.record_site = record
 
 
 def session_number():
@@ -394,7 +399,7 @@ def put(value):
             "already. If you really want to do this, wrap the ObjectRef in a list and call 'put' "
             "on that")
     try:
-        return encode_object(session, value, 0, False)
+        ref = encode_object(session, value, 0, False)
     except (MemoryError, RecursionError, KeyboardInterrupt):
         raise
     except Exception as error:
@@ -403,6 +408,9 @@ def put(value):
             raise
         from pyray.runtime.functions import put_error
         raise put_error(error, value) from error
+    if session.record_site is not None:
+        session.record_site(session, (<ObjectRef> ref).handle, "(put object)")
+    return ref
 
 
 def store(value, bint failed=False):

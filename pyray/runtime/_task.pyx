@@ -154,8 +154,18 @@ cdef object submit(Session session, Call call, tuple args, dict kwargs):
         status = pr_submit(&session.s, &c, one)
         if status:
             raise full(session, call)
+        if session.record_site is not None:
+            record_sites(session, call, one, 1)
         return wrap(call, one[0])
     return submit_many(session, call, &c)
+
+
+cdef int record_sites(Session session, Call call, PrHandle *handles, uint32_t n) except -1:
+    cdef uint32_t i
+    what = "(task call)" if call.actor is None else "(actor call)"
+    for i in range(n):
+        session.record_site(session, handles[i], what)
+    return 0
 
 
 cdef object wrap(Call call, PrHandle handle):
@@ -175,6 +185,8 @@ cdef object submit_many(Session session, Call call, PrCall *c):
     handles = <PrHandle *> <char *> room
     if pr_submit(&session.s, c, handles):
         raise full(session, call)
+    if session.record_site is not None:
+        record_sites(session, call, handles, c.n_returns)
     if c.n_returns == 0:
         return None
     if c.n_returns == 1:
@@ -310,6 +322,8 @@ cdef object encode_arguments(Session session, object value, uint8_t *small, PrCa
         release(e)
     pr_seal(&session.s, handle, 0)
     c.arguments = handle
+    if session.record_site is not None:
+        session.record_site(session, handle, "(arguments)")
     return new_ref(handle)
 
 
@@ -368,6 +382,8 @@ cdef object create_actor(Session session, Call call, PrCall *c):
     if status:
         raise full(session, call)
     pr_release(&session.s, pr_slot(death))
+    if session.record_site is not None:
+        session.record_site(session, handle, "(actor creation)")
     return new_ref(handle)
 
 

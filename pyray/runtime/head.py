@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["heads", "look", "start", "stop"]
+__all__ = ["heads", "look", "start", "stop", "visit"]
 
 
 def heads(temp_dir: str | None = None) -> list[str]:
@@ -131,21 +131,38 @@ def _await_death(pidfd: int, seconds: float | None) -> bool:
 # -- looking ---------------------------------------------------------------------------------
 
 
-def look(directory: str, show: Callable[[dict[str, Any]], None]) -> None:
-    """Show what that session is and does."""
+def visit(directories: list[str], see: Callable[[_core.Session, dict[str, Any]], Any]) -> Any:
+    """What `see` says of the core of the first of these sessions that answers.
+
+    It is also given what the node says, and the `directory`.
+
+    Raises:
+        ConnectionError: none answers.
+    """
+    return joining.first(directories, lambda path: _visit(path, see))
+
+
+def _visit(directory: str, see: Callable[[_core.Session, dict[str, Any]], Any]) -> Any:
     node = joining.connect(directory)
     try:
         welcome, shared = node.ask({"look": True})
         core = _core.Session.attach(*shared, "client")
         try:
-            show(_state(core, directory, welcome))
+            return see(core, {**welcome, "directory": directory})
         finally:
             core.close()
     finally:
         node.close()
 
 
-def _state(core: _core.Session, directory: str, welcome: dict[str, Any]) -> dict[str, Any]:
+def look(directories: list[str]) -> dict[str, Any]:
+    """What the first of these sessions that answers is and does."""
+    state: dict[str, Any] = visit(directories, _state)
+    return state
+
+
+def _state(core: _core.Session, welcome: dict[str, Any]) -> dict[str, Any]:
+    directory = welcome["directory"]
     return {
         "directory": directory,
         "node_id": node_id(os.path.basename(directory)),

@@ -4,6 +4,7 @@ Imports the core, session, addresses and channel. What is said over the socket i
 
     join(directories, info, log_to_driver) -> JoinedSession    of the first that can be joined
     connect(directory) -> Connection                           to look at one, or to stop it
+    first(directories, attempt)                                with the first that answers
 
 Crashes. If the node dies, or ends the session, every call of this driver raises, as it does for the
 driver that started the session. If this process dies, the node sees it, gives back what it held and
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Connection", "JoinedSession", "connect", "join"]
+__all__ = ["Connection", "JoinedSession", "connect", "first", "join"]
 
 #: Seconds to wait for the node of a session that is alive, and between two attempts.
 PATIENCE, RETRY = 5.0, 0.01
@@ -45,16 +46,23 @@ def join(directories: list[str], info: bytes, log_to_driver: bool) -> JoinedSess
         RuntimeError: it is a session of another version.
     """
 
-    def first() -> JoinedSession:
-        return _first(directories, lambda path: JoinedSession(connect(path), info, log_to_driver))
+    def start() -> JoinedSession:
+        joined: JoinedSession = first(
+            directories, lambda path: JoinedSession(connect(path), info, log_to_driver)
+        )
+        return joined
 
-    found = session.begin(first)
+    found = session.begin(start)
     assert isinstance(found, JoinedSession)
     return found
 
 
-def _first(directories: list[str], attempt: Callable[[str], JoinedSession]) -> JoinedSession:
-    """One of them; they may have been started a moment ago, or end now."""
+def first(directories: list[str], attempt: Callable[[str], Any]) -> Any:
+    """What the attempt gives with one of them; they may have been started a moment ago, or end now.
+
+    Raises:
+        ConnectionError: none answers.
+    """
     deadline = time.monotonic() + PATIENCE
     for directory in directories:
         while addresses.is_alive(directory):

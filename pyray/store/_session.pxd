@@ -208,6 +208,9 @@ cdef extern from "object.h" nogil:
     uint64_t pr_block_size(uint64_t size, uint32_t n_refs)
     void pr_hold(PrSession *s, uint32_t slot)
     void pr_release(PrSession *s, uint32_t slot)
+    void pr_pin(PrSession *s, uint32_t slot)
+    void pr_unpin(PrSession *s, uint32_t slot)
+    void pr_note_site(PrSession *s, PrHandle object, uint32_t site)
     void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state)
     uint32_t PR_NEXT
     int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
@@ -345,6 +348,8 @@ cdef class Session:
     cdef Py_ssize_t pins       # views of objects, and calls that run without the GIL
     cdef int pid               # of the process whose place it is
     cdef int64_t spin
+    cdef public object record_site  # called with what makes a reference; None: nobody asks
+    cdef dict sites                 # slots of objects that tell a site, by its text
 
     cdef int check(self) except -1
     cdef dict amounts(self, bint available)

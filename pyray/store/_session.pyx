@@ -321,6 +321,18 @@ cdef class Session:
         self.check()
         return memoryview(pin(self, number))
 
+    def note_site(self, PrHandle handle, str text):
+        """The object of that handle was made where this text says, for people who look."""
+        from _blake2 import blake2b
+        if self.sites is None:
+            self.sites = {}
+        slot = self.sites.get(text)
+        if slot is None:
+            blob = text.encode("utf-8", "replace")
+            key = b"callsite" + blake2b(blob, digest_size=16).digest()
+            slot = self.sites[text] = pr_slot(self.name(key, blob))
+        pr_note_site(&self.s, handle, slot)
+
     def env(self, uint32_t number):
         return bytes(self.function(number)).rstrip(b"\0") if number else b"{}"
 
@@ -565,7 +577,7 @@ cdef class Pin:
         if session is None:
             return
         if not session.closed and not session.dead:
-            pr_release(&session.s, self.slot)
+            pr_unpin(&session.s, self.slot)
         end_use(session)
 
 
@@ -623,7 +635,7 @@ cdef void end_use(Session session) noexcept:
 
 cdef Pin pin(Session session, uint32_t slot):
     cdef Pin self = Pin.__new__(Pin)
-    pr_hold(&session.s, slot)
+    pr_pin(&session.s, slot)
     begin_use(session)
     self.session = session
     self.slot = slot

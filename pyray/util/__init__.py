@@ -20,7 +20,15 @@ __all__ = [
     "register_serializer",
 ]
 
-_MODULES = ("actor_pool", "executor", "joblib", "multiprocessing", "queue", "scheduling_strategies")
+_MODULES = (
+    "actor_pool",
+    "executor",
+    "joblib",
+    "multiprocessing",
+    "queue",
+    "scheduling_strategies",
+    "state",
+)
 
 
 def __getattr__(name: str) -> Any:

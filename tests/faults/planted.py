@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "faults"
 CORE = "session process object names wait task actor schedule recover arena check".split()
-CORE += ["running", "trim"]
+CORE += ["running", "trim", "holders"]
 DEATHS, SEED, SECONDS = "6000", "1", 120
 
 #: What it is called, the file, what stands there, what instead, and the test if it is another.
@@ -112,6 +112,14 @@ FAULTS = (
         "int there = state == PR_TASK_WAITING ||",
         "int there = state == PR_TASK_WAITING || 0 &&",
         "killed",
+    ),
+    ("nothing of who looks", "recover.c", "", "", "holders"),
+    (
+        "views of the dead stay",
+        "recover.c",
+        "atomic_store_explicit(&pr_pins_of(s, i)[w], 0, memory_order_relaxed);",
+        "",
+        "holders",
     ),
     # Actors.
     (

@@ -1,0 +1,9 @@
+"""Which objects of a session there are, and what keeps each: csrc/holders.h for Python."""
+
+from typing import Any
+
+from ._session import Session
+
+def objects(session: Session) -> list[dict[str, Any]]: ...
+def holders(session: Session) -> list[tuple[int, str, Any, int]]: ...
+def task(session: Session, handle: int) -> dict[str, Any] | None: ...
