@@ -37,11 +37,12 @@ static void test_cancel(void) {
     EQUAL(pr_cancel(&s, first, &worker), 1); /* again */
     w.tasks[task].retries_left = 5;
     EQUAL(pr_retry(&w, task), 0);
-    pr_fail_task(&w, task, PR_TASK_WAS_CANCELLED,
-                 "a text that is longer than the room that there "
-                 "is in a slot for the bytes of a message");
+    static const char text[] =
+        "a text that is longer than the room that there is in a slot for the "
+        "bytes of a message";
+    pr_fail_task(&w, task, PR_TASK_WAS_CANCELLED, text);
     EQUAL(code_of(&s, first), PR_TASK_WAS_CANCELLED);
-    EQUAL(s.objects[pr_slot(first)].size, PR_INLINE_OBJECT);
+    EQUAL(s.objects[pr_slot(first)].size, sizeof text);
     /* When it is over, and what no task makes. */
     EQUAL(pr_cancel(&s, first, &worker), 2);
     EQUAL(pr_cancel(&s, wanted, &worker), 2);

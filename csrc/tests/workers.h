@@ -204,7 +204,7 @@ static inline void finish(PrSession *w, uint32_t task) {
 static inline int code_of(const PrSession *s, PrHandle h) {
     PrObject *o = &s->objects[pr_slot(h)];
     uint64_t word = atomic_load(&o->state);
-    return pr_state(word) == PR_OBJECT_FAILED && word & PR_CODE ? pr_inline(o)[0] : -1;
+    return pr_state(word) == PR_OBJECT_FAILED && word & PR_CODE ? pr_message_of(s, o)[0] : -1;
 }
 
 #endif
