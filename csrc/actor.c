@@ -4,8 +4,13 @@
  * that before the creation is READY. A crash in between leaves a LIVE one without creation whose
  * owner is dead, or an object that is not sealed: the recovery frees both.
  *
- * The end: first the creation is over (task.c), then the actor DEAD, then its calls fail. Calls in
- * the queue of a dead actor are failed by whoever comes next: the recovery, or the node.
+ * The end: first the creation is over (task.c), then the actor DEAD, then its calls fail: those in
+ * its queue by who ends it, those that wait for what they miss by the node, which looks through all
+ * tasks for them. A crash in between leaves calls of a dead actor, which the recovery fails.
+ *
+ * A call that waits is in the lists of objects and of an earlier call. When it is ended there its
+ * results fail, and it counts no longer (PR_TASK_OVER): the actor may be gone before it. The slot
+ * is given back when nothing is missing any more, by who finds that out, and goes to no queue.
  *
  * Two may want to end it: who kills it before it is made, and who finds its creation cancelled. Who
  * sets PR_ENDING does so; the other one must not touch the slot, which may be another actor's soon.
@@ -37,6 +42,7 @@ static int actor_state(const PrActor *a) {
 }
 
 static void fail_queue(PrSession *s, PrActor *a, uint64_t epoch);
+static int fail_unbegun(PrSession *s, PrHandle call);
 
 /* -- making ------------------------------------------------------------------------------------ */
 
@@ -237,11 +243,27 @@ static uint32_t queue_call(PrSession *s, uint32_t task, uint64_t epoch) {
     return follower == PR_RELEASED ? 0 : (uint32_t)follower;
 }
 
+/* One that misses nothing goes to the queue, or is given back if it was cancelled meanwhile. Its
+ * follower, or 0. */
+static uint32_t release_one(PrSession *s, uint32_t task, uint64_t epoch) {
+    PrTask *t = &s->tasks[task];
+    pr_make_task_ready(t);
+    if (pr_state(atomic_load(&t->state)) != PR_TASK_CANCELLED) return queue_call(s, task, epoch);
+    uint32_t follower = (uint32_t)atomic_fetch_or(&t->follower, PR_RELEASED);
+    pr_pop_cancelled(s, task);
+    return follower == PR_RELEASED ? 0 : follower;
+}
+
 void pr_release_call(PrSession *s, uint32_t task, uint64_t epoch) {
     do {
-        pr_make_task_ready(&s->tasks[task]);
-        task = queue_call(s, task, epoch);
+        task = release_one(s, task, epoch);
     } while (task && pr_epoch(s) == epoch && atomic_fetch_sub(&s->tasks[task].missing, 1) == 1);
+}
+
+void pr_call_cancelled(PrSession *s, uint32_t task) {
+    PrTask *t = &s->tasks[task];
+    atomic_fetch_or(&t->flags, PR_TASK_OVER);
+    pr_call_over(s, t->actor);
 }
 
 /* The latest call of this process to the actor, if it is not in the queue yet; it knows its
@@ -279,6 +301,7 @@ void pr_submit_call(PrSession *s, uint32_t task, uint64_t epoch) {
     PrTask *t = &s->tasks[task];
     PrActor *a = actor_of(s, t);
     PrHandle earlier = held_call(s, t->actor);
+    PrHandle call = pr_handle(atomic_load_explicit(&t->state, memory_order_relaxed), task);
     atomic_fetch_add(&a->calls, 1);
     if (t->n_dependencies || earlier) {
         hold_back(s, task, earlier, epoch);
@@ -286,7 +309,9 @@ void pr_submit_call(PrSession *s, uint32_t task, uint64_t epoch) {
         pr_set_task_state(t, PR_TASK_READY);
         queue_call(s, task, epoch);
     }
-    if (actor_state(a) == PR_ACTOR_DEAD) fail_queue(s, a, pr_epoch(s));
+    if (actor_state(a) != PR_ACTOR_DEAD) return;
+    fail_unbegun(s, call);
+    fail_queue(s, a, pr_epoch(s));
 }
 
 void pr_call_again(PrSession *s, uint32_t task) {
@@ -373,11 +398,20 @@ int pr_actor_idle(PrSession *s, uint32_t actor) {
 
 /* -- the end ----------------------------------------------------------------------------------- */
 
+/* A killer may not have failed the death yet when a recovery finds the actor DEAD. */
+void pr_fail_as_actor(PrSession *s, uint32_t task) {
+    uint32_t death = pr_slot(actor_of(s, &s->tasks[task])->death);
+    if (!death) pr_fail_returns(s, task, PR_ACTOR_DIED, "it was never made");
+    else if (pr_is_ready(atomic_load(&s->objects[death].state)))
+        pr_fail_returns_like(s, task, death);
+    else pr_fail_returns(s, task, PR_ACTOR_DIED, "it was killed by kill()");
+}
+
 /* A call that no process will run. */
-static void fail_call(PrSession *s, const PrActor *a, uint32_t task) {
+static void fail_call(PrSession *s, uint32_t task) {
     if (!pr_start_task(s, task)) return;
-    if (a->death) pr_fail_task_like(s, task, pr_slot(a->death));
-    else pr_fail_task(s, task, PR_ACTOR_DIED, "it was never made");
+    pr_fail_as_actor(s, task);
+    pr_finish(s, task);
 }
 
 /* Unless there is a recovery, which sees to the rest. The actor is DEAD, or was and is another by
@@ -390,24 +424,54 @@ static void fail_queue(PrSession *s, PrActor *a, uint64_t epoch) {
         int dead = pr_epoch(s) == epoch && actor_state(a) == PR_ACTOR_DEAD;
         task = dead ? pr_queue_detach(s, &a->queue, &n, &tail) : 0;
         pr_unlock(&a->queue.lock);
-        if (task) fail_call(s, a, task);
+        if (task) fail_call(s, task);
     } while (task);
 }
 
+/* A call of a dead actor that is in no process' hands: 1, or 0 if it is over, or about to be. */
+static int fail_unbegun(PrSession *s, PrHandle call) {
+    uint32_t task = pr_slot(call);
+    int state = pr_take_unbegun(s, call);
+    if (!state) return 0;
+    pr_fail_as_actor(s, task);
+    pr_end_cancelled(s, task, state == PR_TASK_WAITING);
+    return 1;
+}
+
+/* A slot that is another task's by the end of the look has another word, and is left alone. */
+static int fail_if_waiting(PrSession *s, uint32_t task) {
+    const PrTask *t = &s->tasks[task];
+    uint64_t word = atomic_load(&t->state);
+    if (pr_state(word) != PR_TASK_WAITING || !(t->flags & PR_TASK_CALL)) return 0;
+    if (actor_state(actor_of(s, t)) != PR_ACTOR_DEAD) return 0;
+    return atomic_load(&t->state) == word && fail_unbegun(s, pr_handle(word, task));
+}
+
+static int fail_waiting(PrSession *s) {
+    uint32_t used = atomic_load(&s->control->tasks.used);
+    int n = 0;
+    for (uint32_t i = 1; i < used; i++) n += fail_if_waiting(s, i);
+    return n;
+}
+
+/* Again as long as any are found: others may have waited for these. */
 void pr_fail_calls(PrSession *s) {
     uint32_t used = atomic_load(&s->control->actors.used);
-    int again = 1;
-    pr_enter(s);
-    while (again) {
-        again = 0;
+    for (int again = 1; again;) {
+        int pending = again = 0;
         for (uint32_t i = 1; i < used; i++) {
             PrActor *a = &s->actors[i];
-            if (!atomic_load(&a->queue.count) || actor_state(a) != PR_ACTOR_DEAD) continue;
-            fail_queue(s, a, pr_epoch(s));
-            again = 1; /* others may have waited for these calls */
+            if (actor_state(a) != PR_ACTOR_DEAD) continue;
+            if (atomic_load(&a->queue.count)) {
+                pr_enter(s);
+                fail_queue(s, a, pr_epoch(s));
+                pr_leave(s);
+                again = 1;
+            }
+            pending |= pr_pending_calls(a) != 0;
         }
+        if (pending && fail_waiting(s)) again = 1;
     }
-    pr_leave(s);
 }
 
 int pr_actor_die(PrSession *s, uint32_t actor, PrHandle creation) {
@@ -430,10 +494,11 @@ void pr_actor_end(PrSession *s, uint32_t actor, uint64_t epoch) {
            pr_epoch(s) == epoch) {
         uint32_t task = s->calls;
         s->calls = atomic_load_explicit(&s->tasks[task].next, memory_order_relaxed);
-        fail_call(s, a, task);
+        fail_call(s, task);
     }
     fail_queue(s, a, epoch);
     if (pr_epoch(s) != epoch) return;
+    if (pr_pending_calls(a) > 1) pr_call_node(s); /* some wait, perhaps */
     if (atomic_fetch_and(&a->flags, ~(uint32_t)PR_ACTOR_DETACHED) & PR_ACTOR_DETACHED)
         atomic_fetch_sub(&s->objects[a->object].refs, 1);
     pr_call_over(s, actor);

@@ -63,6 +63,8 @@ void pr_actor_born(PrSession *s, uint32_t task);
 void pr_submit_call(PrSession *s, uint32_t task, uint64_t epoch);
 /* A call that misses nothing any more: it and its followers go to the queue. */
 void pr_release_call(PrSession *s, uint32_t task, uint64_t epoch);
+/* One that waits for what it misses is CANCELLED, by this process: it counts no longer. */
+void pr_call_cancelled(PrSession *s, uint32_t task);
 /* Tried again, ahead of the others, by the process that runs it. */
 void pr_call_again(PrSession *s, uint32_t task);
 /* It is not pending any more. */
@@ -72,7 +74,9 @@ void pr_call_over(PrSession *s, uint32_t actor);
 int pr_actor_die(PrSession *s, uint32_t actor, PrHandle creation);
 /* And then: its calls fail, unless there was a recovery since `epoch`, which sees to that. */
 void pr_actor_end(PrSession *s, uint32_t actor, uint64_t epoch);
-/* Calls in the queues of dead actors fail. */
+/* The results of a call of a dead actor fail as that did. */
+void pr_fail_as_actor(PrSession *s, uint32_t task);
+/* Calls of dead actors that are in their queues, or wait for what they miss, fail. Outside. */
 void pr_fail_calls(PrSession *s);
 /* It has lost a reference, or a call: the object dies if it was the last of both, and of a dead
  * actor. Waits for nothing. */

@@ -257,7 +257,7 @@ static int check_returns(Check *c, uint32_t task) {
 static int check_pending(Check *c, uint32_t task) {
     const PrTask *t = &c->s->tasks[task];
     const PrDependency *d = pr_dependencies(c->s, t);
-    if (t->flags & PR_TASK_CALL) c->calls[t->actor]++;
+    if (t->flags & PR_TASK_CALL) c->calls[t->actor] += !(t->flags & PR_TASK_OVER);
     else REQUIRE(t->shape < atomic_load(&c->s->control->n_shapes));
     REQUIRE((t->dependencies != 0) == (t->n_dependencies > PR_INLINE_DEPENDENCIES));
     if (t->dependencies)
@@ -275,6 +275,10 @@ static int is_taken(const Check *c, const PrTask *t) {
            (uint32_t)atomic_load(&t->follower) == PR_RELEASED;
 }
 
+static int actor_lives(const Check *c, uint32_t actor) {
+    return pr_state(atomic_load(&c->s->actors[actor].state)) == PR_ACTOR_LIVE;
+}
+
 static int check_task(Check *c, uint32_t task) {
     const PrTask *t = &c->s->tasks[task];
     uint64_t word = task_word(c, task);
@@ -284,14 +288,21 @@ static int check_task(Check *c, uint32_t task) {
     switch (pr_state(word)) {
     case PR_TASK_FREE: REQUIRE(in == IN_LIST && !t->dependencies); return 0;
     case PR_TASK_CACHED: REQUIRE(in == IN_MAGAZINE && !t->dependencies); return 0;
-    case PR_TASK_WAITING: REQUIRE(!in && missing && missing == waits); break;
+    case PR_TASK_WAITING:
+        REQUIRE(!in && missing && missing == waits);
+        REQUIRE(!(t->flags & PR_TASK_CALL) || actor_lives(c, t->actor));
+        break;
     case PR_TASK_READY: REQUIRE((in == IN_QUEUE || is_taken(c, t)) && !c->edges[task]); break;
     case PR_TASK_RUNNING:
         REQUIRE(!in && !c->edges[task] && is_live(c, atomic_load(&t->worker)));
         break;
     case PR_TASK_CANCELLED:
         REQUIRE(word & PR_CANCEL && !(word & PR_POPPED));
-        REQUIRE((in == IN_QUEUE || is_taken(c, t)) == (waits == 0));
+        if (waits) {
+            REQUIRE(!in);
+        } else {
+            REQUIRE(!(t->flags & PR_TASK_OVER) && (in == IN_QUEUE || is_taken(c, t)));
+        }
         break;
     default: REQUIRE(0);
     }

@@ -329,7 +329,8 @@ static void count_tasks(Rebuild *r) {
     for (uint32_t i = 1; i < r->n_tasks; i++) {
         const PrTask *t = &s->tasks[i];
         if (!is_pending(t)) continue;
-        if (t->flags & PR_TASK_CALL) atomic_fetch_add(&s->actors[t->actor].calls, 1);
+        if ((t->flags & (PR_TASK_CALL | PR_TASK_OVER)) == PR_TASK_CALL)
+            atomic_fetch_add(&s->actors[t->actor].calls, 1);
         const PrDependency *d = pr_dependencies(s, t);
         for (uint32_t k = 0; k < t->n_dependencies; k++) count(r, d[k].object);
         if (t->arguments) count(r, t->arguments);
@@ -708,6 +709,10 @@ static void drop_broken(PrSession *s, uint32_t task, int code, const char *text)
     uint64_t word = atomic_load(&t->state);
     int cancelled = word & PR_CANCEL || pr_state(word) == PR_TASK_CANCELLED;
     int is_actors = (t->flags & (PR_TASK_CALL | PR_TASK_CREATION)) != 0;
+    /* Who died may have been at it because the actor is dead. */
+    if (pr_state(word) == PR_TASK_CANCELLED && t->flags & PR_TASK_CALL &&
+        actor_state(&s->actors[t->actor]) == PR_ACTOR_DEAD)
+        pr_fail_as_actor(s, task);
     if (is_actors && code == PR_WORKER_CRASHED) code = PR_ACTOR_DIED;
     if (t->flags & PR_TASK_CREATION) {
         if (cancelled || pr_is_killed(s, t)) text = "it was killed by kill()";

@@ -134,7 +134,8 @@ enum {
     /* 8 and 16 are pyray/runtime/_task.pyx's */
     PR_TASK_CREATION = 32, /* makes `actor`: RUNNING as long as that lives */
     PR_TASK_CALL = 64,     /* of a method of `actor` */
-    PR_TASK_PUT_OFF = 128  /* WAITING: for pr_resume alone */
+    PR_TASK_PUT_OFF = 128, /* WAITING: for pr_resume alone */
+    PR_TASK_OVER = 256     /* a call that was ended while it waited: no pending one any more */
 };
 
 typedef struct {
@@ -158,7 +159,7 @@ typedef struct {
     uint32_t label; /* slot of the object that says its name and limits; 0: none */
     uint16_t arguments_size;
     uint16_t backlog; /* streaming: it waits while so many items are not taken; 0: it never does */
-    uint32_t actor;   /* slot, with PR_TASK_CREATION or PR_TASK_CALL */
+    _Atomic uint32_t actor; /* slot, with PR_TASK_CREATION or PR_TASK_CALL */
     /* generation << 32 | the caller's next call of that actor, which waits until this one is in the
      * actor's queue; 0: none yet; PR_RELEASED: this one is in the queue, or was. */
     _Atomic uint64_t follower;

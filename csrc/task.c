@@ -192,7 +192,7 @@ static void fill(PrSession *s, PrTask *t, const PrCall *call) {
     t->shape = (uint16_t)call->shape;
     atomic_store_explicit(&t->n_returns, (uint16_t)call->n_returns, memory_order_release);
     atomic_store_explicit(&t->flags, call->flags, memory_order_relaxed);
-    t->actor = call->actor;
+    atomic_store_explicit(&t->actor, call->actor, memory_order_relaxed);
     t->job = call->job;
     atomic_store_explicit(&t->follower, PR_RELEASED, memory_order_relaxed);
     t->retries_left = call->retries;
@@ -296,7 +296,7 @@ void pr_bury_task(PrSession *s, uint32_t task) {
     uint64_t epoch = pr_epoch(s);
     atomic_store_explicit(&t->worker, s->index, memory_order_relaxed);
     pr_set_task_state(t, PR_TASK_DYING);
-    if (t->flags & PR_TASK_CALL) pr_call_over(s, actor);
+    if ((t->flags & (PR_TASK_CALL | PR_TASK_OVER)) == PR_TASK_CALL) pr_call_over(s, actor);
     /* Not so if it was killed before it was made: then it is dead already. */
     int ends = t->flags & PR_TASK_CREATION &&
                pr_actor_die(s, actor, pr_handle(atomic_load(&t->state), task));
@@ -394,7 +394,7 @@ void pr_resume(PrSession *s, PrHandle handle) {
     pr_leave(s);
 }
 
-static void fail_returns(PrSession *s, uint32_t task, int code, const char *text) {
+void pr_fail_returns(PrSession *s, uint32_t task, int code, const char *text) {
     PrTask *t = &s->tasks[task];
     uint32_t slot = t->first_return;
     for (uint32_t i = 0; i < t->n_returns; i++) {
@@ -406,12 +406,12 @@ static void fail_returns(PrSession *s, uint32_t task, int code, const char *text
 }
 
 void pr_fail_task(PrSession *s, uint32_t task, int code, const char *text) {
-    fail_returns(s, task, code, text);
+    pr_fail_returns(s, task, code, text);
     pr_finish(s, task);
 }
 
 void pr_drop_task(PrSession *s, uint32_t task, int code, const char *text) {
-    fail_returns(s, task, code, text);
+    pr_fail_returns(s, task, code, text);
     pr_enter(s);
     pr_bury_task(s, task);
     pr_leave(s);
@@ -447,7 +447,7 @@ static void fail_like(PrSession *s, uint32_t slot, PrObject *failed) {
     pr_leave(s);
 }
 
-void pr_fail_task_like(PrSession *s, uint32_t task, uint32_t failed) {
+void pr_fail_returns_like(PrSession *s, uint32_t task, uint32_t failed) {
     PrTask *t = &s->tasks[task];
     uint32_t slot = t->first_return;
     for (uint32_t i = 0; i < t->n_returns; i++) {
@@ -456,23 +456,38 @@ void pr_fail_task_like(PrSession *s, uint32_t task, uint32_t failed) {
             fail_like(s, slot, &s->objects[failed]);
         slot = next;
     }
+}
+
+void pr_fail_task_like(PrSession *s, uint32_t task, uint32_t failed) {
+    pr_fail_returns_like(s, task, failed);
     pr_finish(s, task);
 }
 
 /* -- cancellation ------------------------------------------------------------------------------ */
 
-/* The task's results fail. Who comes second, this or the one that pops it, buries it. */
-static void cancel_queued(PrSession *s, uint32_t task) {
+void pr_end_cancelled(PrSession *s, uint32_t task, int waited) {
     PrTask *t = &s->tasks[task];
-    if (t->flags & PR_TASK_CREATION) {
-        fail_returns(s, task, PR_ACTOR_DIED,
-                     t->attempt ? "it was killed by kill()" : "it was killed before it was made");
-    } else {
-        fail_returns(s, task, PR_TASK_WAS_CANCELLED, "");
-    }
     pr_enter(s);
+    if (waited && t->flags & PR_TASK_CALL) pr_call_cancelled(s, task);
     if (atomic_fetch_or(&t->state, PR_CANCEL) & PR_POPPED) pr_bury_task(s, task);
+    pr_bury(s);
     pr_leave(s);
+}
+
+static void cancel_queued(PrSession *s, uint32_t task, int waited) {
+    const PrTask *t = &s->tasks[task];
+    if (t->flags & PR_TASK_CREATION) {
+        const char *text =
+            t->attempt ? "it was killed by kill()" : "it was killed before it was made";
+        pr_fail_returns(s, task, PR_ACTOR_DIED, text);
+    } else {
+        pr_fail_returns(s, task, PR_TASK_WAS_CANCELLED, "");
+    }
+    pr_end_cancelled(s, task, waited);
+}
+
+void pr_pop_cancelled(PrSession *s, uint32_t task) {
+    if (atomic_fetch_or(&s->tasks[task].state, PR_POPPED) & PR_CANCEL) pr_bury_task(s, task);
 }
 
 int pr_start_task(PrSession *s, uint32_t task) {
@@ -484,7 +499,7 @@ int pr_start_task(PrSession *s, uint32_t task) {
         uint64_t running = (word & ~(uint64_t)PR_STATE_MASK) | PR_TASK_RUNNING;
         if (atomic_compare_exchange_weak(&t->state, &word, running)) return 1;
     }
-    if (atomic_fetch_or(&t->state, PR_POPPED) & PR_CANCEL) pr_bury_task(s, task);
+    pr_pop_cancelled(s, task);
     return 0;
 }
 
@@ -500,17 +515,24 @@ uint32_t pr_runner(const PrSession *s, PrHandle task) {
     }
 }
 
-int pr_cancel_unbegun(PrSession *s, PrHandle handle) {
-    uint32_t task = pr_slot(handle);
-    PrTask *t = &s->tasks[task];
+int pr_take_unbegun(PrSession *s, PrHandle handle) {
+    PrTask *t = &s->tasks[pr_slot(handle)];
     uint64_t word = atomic_load(&t->state);
+    int state;
+    pr_enter(s);
     do {
-        int state = pr_state(word);
-        if (!pr_same(word, handle) || (state != PR_TASK_WAITING && state != PR_TASK_READY))
-            return 0;
-    } while (!atomic_compare_exchange_weak(&t->state, &word, pr_cancelled(word, s->index)));
-    cancel_queued(s, task);
-    return 1;
+        state = pr_same(word, handle) ? pr_state(word) : 0;
+        if (state != PR_TASK_WAITING && state != PR_TASK_READY) state = 0;
+    } while (state &&
+             !atomic_compare_exchange_weak(&t->state, &word, pr_cancelled(word, s->index)));
+    pr_leave(s);
+    return state;
+}
+
+int pr_cancel_unbegun(PrSession *s, PrHandle handle) {
+    int state = pr_take_unbegun(s, handle);
+    if (state) cancel_queued(s, pr_slot(handle), state == PR_TASK_WAITING);
+    return state != 0;
 }
 
 /* The process looks which of its calls are to stop. */
@@ -550,7 +572,7 @@ int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker) {
             pr_call_node(s);
             return 1;
         }
-        cancel_queued(s, task);
+        cancel_queued(s, task, state == PR_TASK_WAITING);
         return 0;
     }
 }

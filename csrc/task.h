@@ -107,8 +107,18 @@ void pr_make_task_ready(PrTask *t);
 uint32_t pr_link_dependencies(PrSession *s, uint32_t task);
 /* The worker that runs the task, 0: none. A recovery that is about to fail it does not count. */
 uint32_t pr_runner(const PrSession *s, PrHandle task);
-/* A task that nobody runs shall never be, unless it is a call: 1 if so. Its results fail. */
+/* A task that nobody runs shall never be: 1 if so. Its results fail. */
 int pr_cancel_unbegun(PrSession *s, PrHandle task);
+/* The same in steps. The task is CANCELLED, by this process, which is to fail its results and then
+ * to end it: the state before, WAITING or READY; 0: it is neither, or gone. */
+int pr_take_unbegun(PrSession *s, PrHandle task);
+/* `waited`: it was WAITING. Who comes second, this or the one that pops it, buries it. */
+void pr_end_cancelled(PrSession *s, uint32_t task, int waited);
+/* A CANCELLED one is in no queue and no list any more. Inside; may wait for locks. */
+void pr_pop_cancelled(PrSession *s, uint32_t task);
+/* All results that are not sealed yet fail; or do so as that object did. */
+void pr_fail_returns(PrSession *s, uint32_t task, int code, const char *text);
+void pr_fail_returns_like(PrSession *s, uint32_t task, uint32_t failed);
 /* As pr_fail_task, of a task that nobody runs any more. */
 void pr_drop_task(PrSession *s, uint32_t task, int code, const char *text);
 

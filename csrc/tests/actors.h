@@ -94,11 +94,6 @@ static inline void expect_code(PrSession *s, PrHandle h, int code) {
     release(s, h);
 }
 
-/* As the node does when it is called. */
-static inline void fail_calls(PrSession *s) {
-    pr_fail_calls(s);
-}
-
 /* -- its process ------------------------------------------------------------------------------- */
 
 static inline uint32_t begin_actor(PrSession *w, const Actor *a) {

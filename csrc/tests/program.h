@@ -376,9 +376,7 @@ static inline void use_actor(Program *p) {
     } else if (pick(p, 40) == 0) {
         pr_actor_kill(&p->s, actor, (int)pick(p, 2));
     } else if (pick(p, 20) == 0) {
-        pr_enter(&p->s);
         pr_fail_calls(&p->s);
-        pr_leave(&p->s);
     } else {
         PrCall call = {.flags = PR_TASK_CALL,
                        .actor = actor,

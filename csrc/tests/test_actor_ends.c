@@ -86,26 +86,29 @@ static Calls calls_of_all_kinds(PrSession *s, PrSession *w, const Actor *a) {
     return c;
 }
 
-/* They fail as the actor did, those that wait when they wait no longer. */
+/* They fail as the actor did, though what they wait for has not come, and so do those that are
+ * submitted later; their slots stay until it has. */
 static void expect_dead(PrSession *s, const Actor *a, Calls *c, int taken) {
     CHECK(is_dead(s, a));
     if (taken) expect_code(s, c->taken, PR_ACTOR_DIED);
     expect_code(s, c->queued, PR_ACTOR_DIED);
-    EQUAL(state_of(s, c->held), PR_OBJECT_PENDING);
-    SOUND(s);
-    atomic_store(&s->control->wanted, 0);
-    pr_seal(s, c->wanted, 0);
     CHECK(atomic_load(&s->control->wanted)); /* the node was called */
-    fail_calls(s);
+    pr_fail_calls(s);
+    SOUND(s);
     EQUAL(s->objects[pr_slot(c->held)].size, s->objects[pr_slot(a->death)].size);
     CHECK(memcmp(s->objects[pr_slot(c->held)].bytes, s->objects[pr_slot(a->death)].bytes, 8) == 0);
     expect_code(s, c->held, PR_ACTOR_DIED);
     expect_code(s, c->follows, PR_ACTOR_DIED);
-    release(s, c->wanted);
-    PrHandle late = call(s, a, 6);
-    expect_code(s, late, PR_ACTOR_DIED);
-    SOUND(s);
+    expect_code(s, call(s, a, 6), PR_ACTOR_DIED);
+    expect_code(s, call_after(s, a, 7, c->wanted), PR_ACTOR_DIED);
+    expect_code(s, call(s, a, 8), PR_ACTOR_DIED);
     EQUAL(pr_pending_calls(shared(s, a)), 0);
+    CHECK(pr_count_tasks(s, PR_TASK_CANCELLED) > 0);
+    SOUND(s);
+    pr_seal(s, c->wanted, 0);
+    release(s, c->wanted);
+    EQUAL(atomic_load(&shared(s, a)->queue.count), 0);
+    SOUND(s);
 }
 
 static void test_failed_creation(void) {
@@ -119,6 +122,7 @@ static void test_failed_creation(void) {
         uint32_t running = atomic_load(&s.objects[pr_slot(c.running)].owner);
         finish(&w, running);
         expect_value(&s, c.running, 1);
+        atomic_store(&s.control->wanted, 0);
         end_actor(&w, creation);
         expect_dead(&s, &a, &c, 1);
         forget(&s, &a);
@@ -127,24 +131,55 @@ static void test_failed_creation(void) {
     end_session(&s);
 }
 
-/* Nobody refers to it any more, and some calls wait. */
+/* What a call waits for comes when its actor is dead, and before the node has looked. */
+static void test_dead_and_not_looked_at(void) {
+    PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
+    Actor a = make_actor(&s);
+    uint32_t creation = begin_actor(&w, &a);
+    PrHandle wanted = reserve(&s), held = call_after(&s, &a, 1, wanted), follows = call(&s, &a, 2);
+    end_actor(&w, creation);
+    atomic_store(&s.control->wanted, 0);
+    pr_seal(&s, wanted, 0);
+    CHECK(atomic_load(&s.control->wanted)); /* the node is called once more */
+    EQUAL(state_of(&s, held), PR_OBJECT_PENDING);
+    pr_fail_calls(&s);
+    expect_code(&s, held, PR_ACTOR_DIED);
+    expect_code(&s, follows, PR_ACTOR_DIED);
+    release(&s, wanted);
+    forget(&s, &a);
+    leave_session(&w);
+    end_session(&s);
+}
+
+/* Nobody refers to it any more, and some calls wait. What they wait for comes when the slot is
+ * another actor's. */
 static void test_dead_without_references(void) {
     PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
     for (int again = 0; again < 2; again++) {
-        Actor a = make_actor(&s);
+        Actor a = make_actor(&s), later;
         uint32_t creation = begin_actor(&w, &a);
-        PrHandle wanted = reserve(&s), held = call_after(&s, &a, 1, wanted);
+        PrHandle wanted = reserve(&s), held = call_after(&s, &a, 1, wanted), other;
         end_actor(&w, creation);
         release(&s, a.object);
         release(&s, a.death);
-        SOUND(&s);
-        if (again) rebuild(&s);
         CHECK(!is_gone(&s, a.object) && !is_gone(&s, a.death));
-        pr_seal(&s, wanted, 0);
-        fail_calls(&s);
+        if (again) rebuild(&s);
+        else pr_fail_calls(&s);
+        SOUND(&s);
         CHECK(is_gone(&s, a.object) && is_gone(&s, a.death));
         expect_code(&s, held, PR_ACTOR_DIED);
+        later = make_actor(&s);
+        EQUAL(later.slot, a.slot);
+        other = call(&s, &later, 2);
+        pr_seal(&s, wanted, 0);
         release(&s, wanted);
+        EQUAL(atomic_load(&shared(&s, &later)->queue.count), 1);
+        SOUND(&s);
+        creation = begin_actor(&w, &later);
+        serve(&w, &later, 2);
+        expect_value(&s, other, 2);
+        end_actor(&w, creation);
+        forget(&s, &later);
     }
     leave_session(&w);
     end_session(&s);
@@ -546,6 +581,7 @@ int main(void) {
     RUN(test_last_reference);
     RUN(test_told_of_the_last);
     RUN(test_failed_creation);
+    RUN(test_dead_and_not_looked_at);
     RUN(test_dead_without_references);
     RUN(test_death_is_waited_for);
     RUN(test_kill_before_it_is_made);

@@ -76,13 +76,6 @@ static void kill_child(int i) {
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-/* As the node does when it is called. */
-static void fail_calls(void) {
-    pr_enter(&session);
-    pr_fail_calls(&session);
-    pr_leave(&session);
-}
-
 static void check_all(void) {
     atomic_store(&board->pausing, 1);
     for (int i = 0; i < CHILDREN; i++)
@@ -93,7 +86,7 @@ static void check_all(void) {
             pr_recover_dead(&session);
         }
     pr_recover_dead(&session);
-    fail_calls();
+    pr_fail_calls(&session); /* as the node does when it is called */
     SOUND(&session);
     atomic_store(&board->pausing, 0);
     for (int i = 0; i < CHILDREN; i++) UNTIL(!atomic_load(&board->paused[i]));
@@ -136,7 +129,8 @@ static int run_session(int most) {
     }
     check_all();
     atomic_store(&board->draining, 1);
-    UNTIL((fail_calls(), atomic_load(&board->finishing) == CHILDREN && live_tasks(&session) == 0));
+    UNTIL((pr_fail_calls(&session),
+           atomic_load(&board->finishing) == CHILDREN && live_tasks(&session) == 0));
     atomic_store(&session.control->ended, 1);
     for (uint32_t k = 1; k < atomic_load(&session.control->n_processes); k++)
         pr_notify(&session, &session.processes[k]);

@@ -147,19 +147,12 @@ static void wait_for_pause(int i) {
     }
 }
 
-/* As the node does when it is called. */
-static void fail_calls(PrSession *s) {
-    pr_enter(s);
-    pr_fail_calls(s);
-    pr_leave(s);
-}
-
 /* Everybody stops between two steps. */
 static void check_all(void) {
     atomic_store(&pausing, 1);
     for (int i = 0; i <= WORKERS; i++) wait_for_pause(i);
     recover_all();
-    fail_calls(&session);
+    pr_fail_calls(&session); /* as the node does when it is called */
     SOUND(&session);
     for (int i = 0; i < WORKERS; i++) { /* what each believes to hold */
         int line = pr_check(&mortals[i].program.s);
@@ -197,7 +190,7 @@ static void run_session(uint32_t most, uint64_t seed, uint64_t arena_size) {
     atomic_store(&draining, 1);
     for (int64_t end = soon(); !all_finishing() || live_tasks(&session); nap(MS / 10)) {
         recover_all();
-        fail_calls(&session);
+        pr_fail_calls(&session);
         resume_some(&session);
         CHECK(pr_now() < end);
     }

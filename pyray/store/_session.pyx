@@ -350,7 +350,7 @@ cdef class Session:
         return pr_ask_all_again(&self.s)
 
     def fail_calls(self):
-        """Calls that came to an actor's queue after its end fail as others did."""
+        """Calls that wait for an actor which is dead fail as others did."""
         pr_fail_calls(&self.s)
 
     def note_starting(self, uint32_t env, int count):

@@ -179,6 +179,20 @@ FAULTS = (
         "actor_ends",
     ),
     (
+        "calls that wait for an actor that is dead go on waiting",
+        "actor.c",
+        "if (pending && fail_waiting(s))",
+        "if (0)",
+        "actor_ends",
+    ),
+    (
+        "a call that was ended while it waited is counted",
+        "actor.c",
+        "    atomic_fetch_or(&t->flags, PR_TASK_OVER);\n    pr_call_over(s, t->actor);\n",
+        "",
+        "actor_ends",
+    ),
+    (
         "who was killed comes again",
         "recover.c",
         " && !pr_is_killed(r->s, t)",
@@ -192,7 +206,12 @@ FAULTS = (
         "return 1;",
         "actor_ends",
     ),
-    ("calls are not counted", "recover.c", "if (t->flags & PR_TASK_CALL) atomic_fetch_add", ";//"),
+    (
+        "calls are not counted",
+        "recover.c",
+        "if ((t->flags & (PR_TASK_CALL | PR_TASK_OVER)) == PR_TASK_CALL)",
+        "if (0)",
+    ),
     ("an actor does not hold its death", "recover.c", "if (a->death) count(r, a->death);", ""),
     (
         "locks of actors' queues stay",
