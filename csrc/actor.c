@@ -243,27 +243,58 @@ static uint32_t queue_call(PrSession *s, uint32_t task, uint64_t epoch) {
     return follower == PR_RELEASED ? 0 : (uint32_t)follower;
 }
 
+/* For one who does so: the call is no obstacle to its follower any more, which is returned, or 0 if
+ * there is none, another has been faster, or the slot is another task's by now. */
+static uint32_t take_follower(PrSession *s, PrHandle call) {
+    _Atomic uint64_t *follower = &s->tasks[pr_slot(call)].follower;
+    uint64_t word = atomic_load(follower);
+    do {
+        if (!pr_same(word, call) || (uint32_t)word == PR_RELEASED) return 0;
+    } while (!atomic_compare_exchange_weak(follower, &word, word | PR_RELEASED));
+    return (uint32_t)word;
+}
+
 /* One that misses nothing goes to the queue, or is given back if it was cancelled meanwhile. Its
  * follower, or 0. */
 static uint32_t release_one(PrSession *s, uint32_t task, uint64_t epoch) {
     PrTask *t = &s->tasks[task];
     pr_make_task_ready(t);
-    if (pr_state(atomic_load(&t->state)) != PR_TASK_CANCELLED) return queue_call(s, task, epoch);
-    uint32_t follower = (uint32_t)atomic_fetch_or(&t->follower, PR_RELEASED);
+    uint64_t word = atomic_load(&t->state);
+    if (pr_state(word) != PR_TASK_CANCELLED) return queue_call(s, task, epoch);
+    uint32_t follower = take_follower(s, pr_handle(word, task));
     pr_pop_cancelled(s, task);
-    return follower == PR_RELEASED ? 0 : follower;
+    return follower;
+}
+
+/* So much of what the call misses has come; its follower if it may go, or 0. Who cancels it marks
+ * it first and then looks whether it follows another, and here it is the other way round: at least
+ * one of the two finds that it is an obstacle no longer. */
+static uint32_t miss_less(PrSession *s, uint32_t task, uint32_t come, uint64_t epoch) {
+    PrTask *t = &s->tasks[task];
+    PrHandle call = pr_handle(atomic_load(&t->state), task); /* while it misses something */
+    if (atomic_fetch_sub(&t->missing, come) == come) return release_one(s, task, epoch);
+    if (!(come & PR_FOLLOWS)) return 0;
+    uint64_t word = atomic_load(&t->state);
+    int cancelled = pr_same(word, call) && pr_state(word) == PR_TASK_CANCELLED;
+    return cancelled ? take_follower(s, call) : 0;
+}
+
+/* A follower, and those that it lets go in turn; 0: none. A recovery sees to all of them. */
+static void let_go(PrSession *s, uint32_t task, uint64_t epoch) {
+    while (task && pr_epoch(s) == epoch) task = miss_less(s, task, PR_FOLLOWS, epoch);
 }
 
 void pr_release_call(PrSession *s, uint32_t task, uint64_t epoch) {
-    do {
-        task = release_one(s, task, epoch);
-    } while (task && pr_epoch(s) == epoch && atomic_fetch_sub(&s->tasks[task].missing, 1) == 1);
+    let_go(s, release_one(s, task, epoch), epoch);
 }
 
 void pr_call_cancelled(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
+    uint64_t epoch = pr_epoch(s);
     atomic_fetch_or(&t->flags, PR_TASK_OVER);
     pr_call_over(s, t->actor);
+    if (atomic_load(&t->missing) & PR_FOLLOWS) return;
+    let_go(s, take_follower(s, pr_handle(atomic_load(&t->state), task)), epoch);
 }
 
 /* The latest call of this process to the actor, if it is not in the queue yet; it knows its
@@ -283,18 +314,18 @@ static int follow(PrSession *s, PrHandle earlier, uint32_t task) {
            atomic_compare_exchange_strong(&s->tasks[pr_slot(earlier)].follower, &none, none | task);
 }
 
-/* One missing for each dependency, one for the earlier call, and one for all of these together, so
- * that it does not go before they are linked. */
+/* One missing for each dependency, the earlier call, and one for all of these together, so that it
+ * does not go before they are linked. */
 static void hold_back(PrSession *s, uint32_t task, PrHandle earlier, uint64_t epoch) {
     PrTask *t = &s->tasks[task];
     uint64_t word = atomic_load_explicit(&t->state, memory_order_relaxed);
     atomic_store_explicit(&t->follower, word & ~(uint64_t)UINT32_MAX, memory_order_relaxed);
-    atomic_store(&t->missing, t->n_dependencies + 2);
+    atomic_store(&t->missing, t->n_dependencies + 1 + PR_FOLLOWS);
     pr_set_task_state(t, PR_TASK_WAITING);
     uint32_t there = pr_link_dependencies(s, task) + 1;
-    there += !follow(s, earlier, task);
+    if (!follow(s, earlier, task)) there += PR_FOLLOWS;
     if (s->held_calls) s->held_calls[t->actor] = pr_handle(word, task);
-    if (atomic_fetch_sub(&t->missing, there) == there) pr_release_call(s, task, epoch);
+    let_go(s, miss_less(s, task, there, epoch), epoch);
 }
 
 void pr_submit_call(PrSession *s, uint32_t task, uint64_t epoch) {

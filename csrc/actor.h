@@ -9,7 +9,7 @@
  *
  * Calls of one process run in the order of their submission: one whose dependencies are missing
  * holds back those that the process submits after it. When it goes to the queue, it lets the next
- * one go (`follower`).
+ * one go (`follower`). One that was cancelled does so as soon as it has been let go itself.
  *
  * An actor ends when no other process refers to its object and it has no calls left, when its
  * creation fails, when its process leaves, and when it is killed.
@@ -63,7 +63,8 @@ void pr_actor_born(PrSession *s, uint32_t task);
 void pr_submit_call(PrSession *s, uint32_t task, uint64_t epoch);
 /* A call that misses nothing any more: it and its followers go to the queue. */
 void pr_release_call(PrSession *s, uint32_t task, uint64_t epoch);
-/* One that waits for what it misses is CANCELLED, by this process: it counts no longer. */
+/* One that waits for what it misses is CANCELLED, by this process: it counts no longer, and holds
+ * back no other. May wait for a lock. */
 void pr_call_cancelled(PrSession *s, uint32_t task);
 /* Tried again, ahead of the others, by the process that runs it. */
 void pr_call_again(PrSession *s, uint32_t task);

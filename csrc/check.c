@@ -268,11 +268,15 @@ static int check_pending(Check *c, uint32_t task) {
     return check_returns(c, task);
 }
 
+/* It holds back no other. */
+static int is_released(const PrTask *t) {
+    return (uint32_t)atomic_load(&t->follower) == PR_RELEASED;
+}
+
 /* A call that its actor's process has taken out of the queue, and knows by itself. */
 static int is_taken(const Check *c, const PrTask *t) {
     if (!(t->flags & PR_TASK_CALL)) return 0;
-    return is_live(c, atomic_load(&c->s->actors[t->actor].worker)) &&
-           (uint32_t)atomic_load(&t->follower) == PR_RELEASED;
+    return is_live(c, atomic_load(&c->s->actors[t->actor].worker)) && is_released(t);
 }
 
 static int actor_lives(const Check *c, uint32_t actor) {
@@ -283,7 +287,8 @@ static int check_task(Check *c, uint32_t task) {
     const PrTask *t = &c->s->tasks[task];
     uint64_t word = task_word(c, task);
     uint32_t missing = atomic_load(&t->missing), put_off = (t->flags & PR_TASK_PUT_OFF) != 0;
-    uint32_t waits = c->edges[task] + c->follows[task] + put_off;
+    uint32_t follows = c->follows[task] ? PR_FOLLOWS : 0;
+    uint32_t waits = c->edges[task] + follows + put_off;
     uint8_t in = c->tasks[task];
     switch (pr_state(word)) {
     case PR_TASK_FREE: REQUIRE(in == IN_LIST && !t->dependencies); return 0;
@@ -299,7 +304,8 @@ static int check_task(Check *c, uint32_t task) {
     case PR_TASK_CANCELLED:
         REQUIRE(word & PR_CANCEL && !(word & PR_POPPED));
         if (waits) {
-            REQUIRE(!in);
+            REQUIRE(!in && missing == waits);
+            REQUIRE(!(t->flags & PR_TASK_CALL) || follows || is_released(t));
         } else {
             REQUIRE(!(t->flags & PR_TASK_OVER) && (in == IN_QUEUE || is_taken(c, t)));
         }
@@ -309,7 +315,7 @@ static int check_task(Check *c, uint32_t task) {
     PASS(check_pending(c, task));
     for (uint32_t k = 0; pr_state(word) != PR_TASK_CANCELLED && k < t->n_dependencies; k++)
         missing -= !pr_is_ready(object_word(c, pr_dependency(c->s, t, k)));
-    REQUIRE(pr_state(word) != PR_TASK_WAITING || missing == c->follows[task] + put_off);
+    REQUIRE(pr_state(word) != PR_TASK_WAITING || missing == follows + put_off);
     REQUIRE(!put_off || pr_state(word) == PR_TASK_WAITING || pr_state(word) == PR_TASK_CANCELLED);
     return 0;
 }

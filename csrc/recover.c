@@ -581,7 +581,7 @@ static void relink_calls(Rebuild *r, uint32_t *calls, uint32_t n) {
             atomic_load(&before->owner) == atomic_load(&t->owner)) {
             PrTask *earlier = &s->tasks[calls[i - 1]];
             atomic_store(&earlier->follower, atomic_load(&earlier->follower) | calls[i]);
-            atomic_fetch_add(&t->missing, 1);
+            atomic_fetch_add(&t->missing, PR_FOLLOWS);
         }
         before = t;
         if (atomic_load(&t->missing)) continue;

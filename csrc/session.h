@@ -142,7 +142,7 @@ typedef struct {
     _Alignas(64) _Atomic uint64_t state;
     _Atomic uint32_t owner; /* the process that submitted it */
     _Atomic uint32_t worker;
-    _Atomic uint32_t missing; /* dependencies that are not sealed */
+    _Atomic uint32_t missing; /* dependencies that are not sealed, and PR_FOLLOWS */
     uint32_t n_dependencies;
     uint64_t dependencies; /* place of PrDependency[]; 0: inline */
     uint32_t function;     /* slot of the object that holds it, which the label keeps */
@@ -161,7 +161,7 @@ typedef struct {
     uint16_t backlog; /* streaming: it waits while so many items are not taken; 0: it never does */
     _Atomic uint32_t actor; /* slot, with PR_TASK_CREATION or PR_TASK_CALL */
     /* generation << 32 | the caller's next call of that actor, which waits until this one is in the
-     * actor's queue; 0: none yet; PR_RELEASED: this one is in the queue, or was. */
+     * actor's queue; 0: none yet; PR_RELEASED: this one is no obstacle to it any more. */
     _Atomic uint64_t follower;
     uint32_t job;
     PrDependency inline_dependencies[PR_INLINE_DEPENDENCIES];
@@ -169,6 +169,7 @@ typedef struct {
 } PrTask;
 
 #define PR_RELEASED UINT32_MAX
+#define PR_FOLLOWS ((uint32_t)1 << 31) /* it is the follower of a call that has not let it go */
 
 /* A first-in, first-out list of READY tasks. */
 typedef struct {

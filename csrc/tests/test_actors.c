@@ -343,8 +343,9 @@ static void test_cancel(void) {
     end_session(&s);
 }
 
-/* In the middle of a chain: before and after what holds it back has come. */
-static void cancel_in_chain(int again, int first) {
+/* In the middle of a chain: before and after what holds it back has come. Those behind it wait for
+ * those before it, and not for what it waited for. */
+static void cancel_in_chain(int again, int late) {
     PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
     Actor a = make_actor(&s);
     uint32_t creation = begin_actor(&w, &a), worker;
@@ -354,21 +355,28 @@ static void cancel_in_chain(int again, int first) {
     calls[2] = call_after(&s, &a, 2, wanted[1]);
     calls[3] = call(&s, &a, 3);
     EQUAL(pr_cancel(&s, calls[1], &worker), 0);
-    EQUAL(pr_cancel(&s, calls[2], &worker), 0);
+    if (!late) EQUAL(pr_cancel(&s, calls[2], &worker), 0);
+    EQUAL(pr_pending_calls(shared(&s, &a)), late ? 3 : 2);
     SOUND(&s);
+    CHECK(has_no_call(&w, &a));
     if (again) rebuild(&s);
     calls[4] = call(&s, &a, 4);
-    EQUAL(code_of(&s, calls[2]), PR_TASK_WAS_CANCELLED);
-    pr_seal(&s, wanted[first], 0);
+    CHECK(has_no_call(&w, &a));
+    pr_seal(&s, wanted[0], 0);
     SOUND(&s);
-    if (first) CHECK(has_no_call(&w, &a));
-    else serve(&w, &a, 0);
-    pr_seal(&s, wanted[1 - first], 0);
-    if (first) serve(&w, &a, 0);
+    serve(&w, &a, 0);
+    if (late) {
+        CHECK(has_no_call(&w, &a));
+        EQUAL(pr_cancel(&s, calls[2], &worker), 0);
+        SOUND(&s);
+    }
     serve(&w, &a, 3);
     serve(&w, &a, 4);
-    SOUND(&s);
     EQUAL(pr_pending_calls(shared(&s, &a)), 0);
+    EQUAL(pr_count_tasks(&s, PR_TASK_CANCELLED), !again || late);
+    pr_seal(&s, wanted[1], 0);
+    EQUAL(pr_count_tasks(&s, PR_TASK_CANCELLED), 0);
+    SOUND(&s);
     for (uint32_t i = 0; i < 5; i++) {
         if (i == 1 || i == 2) expect_code(&s, calls[i], PR_TASK_WAS_CANCELLED);
         else expect_value(&s, calls[i], i);
@@ -383,6 +391,57 @@ static void cancel_in_chain(int again, int first) {
 
 static void test_cancel_in_chain(void) {
     for (int i = 0; i < 4; i++) cancel_in_chain(i / 2, i % 2);
+}
+
+/* The latest call of the caller, behind which the next would have to wait. */
+static void test_cancel_the_last(void) {
+    PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
+    Actor a = make_actor(&s);
+    uint32_t creation = begin_actor(&w, &a), worker;
+    PrHandle wanted[2] = {reserve(&s), reserve(&s)}, calls[4];
+    calls[0] = call_after(&s, &a, 0, wanted[0]);
+    EQUAL(pr_cancel(&s, calls[0], &worker), 0);
+    calls[1] = call(&s, &a, 1);
+    serve(&w, &a, 1);
+    calls[2] = call_after(&s, &a, 2, wanted[1]);
+    calls[3] = call(&s, &a, 3);
+    SOUND(&s);
+    pr_seal(&s, wanted[0], 0);
+    CHECK(has_no_call(&w, &a));
+    pr_seal(&s, wanted[1], 0);
+    serve(&w, &a, 2);
+    serve(&w, &a, 3);
+    expect_code(&s, calls[0], PR_TASK_WAS_CANCELLED);
+    for (uint32_t i = 1; i < 4; i++) expect_value(&s, calls[i], i);
+    release(&s, wanted[0]);
+    release(&s, wanted[1]);
+    end_actor(&w, creation);
+    forget(&s, &a);
+    leave_session(&w);
+    end_session(&s);
+}
+
+/* Nobody refers to the actor, and what its cancelled call waits for never comes. */
+static void test_cancel_without_references(void) {
+    PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
+    Actor a = make_actor(&s);
+    uint32_t creation = begin_actor(&w, &a), worker;
+    PrHandle wanted = reserve(&s), held = call_after(&s, &a, 0, wanted);
+    release(&s, a.object);
+    EQUAL(pr_actor_idle(&w, a.slot), 1);
+    uint32_t seen = atomic_load(&w.self->event);
+    EQUAL(pr_cancel(&s, held, &worker), 0);
+    CHECK(atomic_load(&w.self->event) != seen);
+    CHECK(pr_actor_unwanted(&w, a.slot));
+    end_actor(&w, creation);
+    CHECK(is_gone(&s, a.object));
+    expect_code(&s, held, PR_TASK_WAS_CANCELLED);
+    expect_code(&s, a.death, PR_ACTOR_DIED);
+    SOUND(&s);
+    pr_seal(&s, wanted, 0);
+    release(&s, wanted);
+    leave_session(&w);
+    end_session(&s);
 }
 
 /* -- failures and retries ---------------------------------------------------------------------- */
@@ -638,6 +697,8 @@ int main(void) {
     RUN(test_callers_at_once);
     RUN(test_cancel);
     RUN(test_cancel_in_chain);
+    RUN(test_cancel_the_last);
+    RUN(test_cancel_without_references);
     RUN(test_failed_dependency);
     RUN(test_retry);
     RUN(test_batches);

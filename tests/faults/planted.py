@@ -132,8 +132,8 @@ FAULTS = (
     (
         "no call follows another",
         "actor.c",
-        "there += !follow(s, earlier, task);",
-        "there++;",
+        "if (!follow(s, earlier, task)) there += PR_FOLLOWS;",
+        "there += PR_FOLLOWS;",
         "actors",
     ),
     (
@@ -141,6 +141,20 @@ FAULTS = (
         "actor.c",
         "follower = (uint32_t)atomic_fetch_or(",
         "atomic_fetch_or(",
+        "actors",
+    ),
+    (
+        "a cancelled call holds back those behind it",
+        "actor.c",
+        "if (atomic_load(&t->missing) & PR_FOLLOWS) return;",
+        "return;",
+        "actors",
+    ),
+    (
+        "a cancelled call passes nothing on",
+        "actor.c",
+        "return cancelled ? take_follower(s, call) : 0;",
+        "return 0;",
         "actors",
     ),
     (
@@ -160,7 +174,7 @@ FAULTS = (
     (
         "after a recovery no call follows another",
         "recover.c",
-        "            atomic_fetch_add(&t->missing, 1);\n",
+        "            atomic_fetch_add(&t->missing, PR_FOLLOWS);\n",
         "",
         "actors",
     ),

@@ -9,7 +9,7 @@ import pytest
 from gates import Gate
 
 import pyray as ray
-from pyray.exceptions import ActorDiedError
+from pyray.exceptions import ActorDiedError, TaskCancelledError
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -80,6 +80,24 @@ class TestDeath:
                 ray.get(ref, timeout=SOON)
         gate.open()
         assert ray.get(wanted) == "passed"
+
+
+class TestCancel:
+    def test_a_cancelled_call_holds_back_no_other(self, gate):
+        wanted = held.remote(gate)
+        gate.until_begun()
+        actor = Same.remote()
+        first, second, third = (actor.same.remote(x) for x in (wanted, 2, wanted))
+        ray.cancel(first)
+        assert ray.get(second, timeout=SOON) == 2
+        last = actor.same.remote(4)
+        ray.cancel(third)
+        assert ray.get(last, timeout=SOON) == 4
+        for ref in (first, third):
+            with pytest.raises(TaskCancelledError):
+                ray.get(ref)
+        gate.open()
+        assert ray.get(actor.same.remote(wanted)) == "passed"
 
 
 @ray.remote(num_cpus=0)
