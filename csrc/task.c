@@ -615,7 +615,7 @@ void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle)
         uint64_t word = atomic_load(&t->state);
         int state = pr_state(word);
         if (state < PR_TASK_WAITING || state > PR_TASK_RUNNING) continue;
-        if (t->flags & (PR_TASK_CREATION | PR_TASK_CALL)) continue;
+        if (t->flags & PR_TASK_CREATION) continue;
         /* Nobody keeps the slot from being used again: what was read counts if it was not. */
         if (atomic_load(&t->parent) != parent || !atomic_load(&t->n_returns)) continue;
         uint32_t slot = atomic_load(&t->first_return);

@@ -343,6 +343,34 @@ static void test_cancel(void) {
     end_session(&s);
 }
 
+static void note_child(void *with, PrHandle child) {
+    PrHandle *found = with;
+    CHECK(!*found);
+    *found = child;
+}
+
+/* A call is a child as a task is; an actor is not. */
+static void test_child(void) {
+    PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
+    PrHandle parent = pr_handle((uint64_t)7 << 32, 9), found = 0, h;
+    PrCall creation = {.shape = cpu_shape(&s, 1), .parent = parent};
+    Actor a;
+    uint32_t worker;
+    EQUAL(try_actor(&s, &a, creation, NULL, 0), 0);
+    PrCall child = {.flags = PR_TASK_CALL, .actor = a.slot, .n_returns = 1, .parent = parent};
+    EQUAL(pr_submit(&s, &child, &h), 0);
+    pr_each_child(&s, parent, note_child, &found);
+    EQUAL(found, h);
+    EQUAL(pr_cancel(&s, found, &worker), 0);
+    expect_code(&s, h, PR_TASK_WAS_CANCELLED);
+    uint32_t process = begin_actor(&w, &a);
+    CHECK(has_no_call(&w, &a));
+    end_actor(&w, process);
+    forget(&s, &a);
+    leave_session(&w);
+    end_session(&s);
+}
+
 /* In the middle of a chain: before and after what holds it back has come. Those behind it wait for
  * those before it, and not for what it waited for. */
 static void cancel_in_chain(int again, int late) {
@@ -696,6 +724,7 @@ int main(void) {
     RUN(test_chain);
     RUN(test_callers_at_once);
     RUN(test_cancel);
+    RUN(test_child);
     RUN(test_cancel_in_chain);
     RUN(test_cancel_the_last);
     RUN(test_cancel_without_references);

@@ -1,7 +1,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from pyray.runtime._execution cimport Execution, Label
-from pyray.store._session cimport PrTask
+from pyray.store._session cimport PrHandle, PrTask
 
 
 cdef class Actor:
@@ -10,12 +10,13 @@ cdef class Actor:
     cdef readonly object instance
     cdef readonly dict options
     cdef uint32_t call             # the one that runs, if one does at a time
-    cdef object calls              # else: a ContextVar of them
+    cdef object calls              # else: a ContextVar of their handles
     cdef readonly bint leaving
     cdef str reason                # why it leaves
     cdef str title                 # what it is shown as
     cdef uint32_t cancels          # looked at so far
 
+    cdef bint is_there(self, PrHandle call)
     cdef bint is_told_to_leave(self)
     cdef bint is_over(self)
     cdef uint32_t wait_for_call(self) except? 0

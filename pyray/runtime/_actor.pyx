@@ -10,7 +10,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from pyray.runtime._execution cimport Execution, Function, Label
 from pyray.runtime._object cimport ObjectRef, encode_object, ref_to, set_in_task
-from pyray.runtime._task cimport set_parent
+from pyray.runtime._task cimport set_calls, set_parent
 from pyray.store._session cimport *
 
 from contextvars import ContextVar
@@ -34,9 +34,14 @@ cdef Actor serving_now():
 
 cdef uint32_t call_slot():
     """The call that this thread, or coroutine, runs; 0: none."""
+    cdef PrHandle call
     if serving is None:
         return 0
-    return serving.call if serving.calls is None else serving.calls.get()
+    if serving.calls is None:
+        return serving.call
+    call = serving.calls.get()
+    # What a call has left behind, a coroutine, say, may run when it is over.
+    return pr_slot(call) if call and serving.is_there(call) else 0
 
 
 cdef str title_of(object instance, str name):
@@ -76,6 +81,7 @@ cdef int serve_actor(Execution x, uint32_t creation) except -1:
     concurrent = x.hooks.concurrent(x.function(x.session.s.tasks[creation].function).options)
     if concurrent is not None:
         actor.calls = ContextVar("call", default=0)
+        set_calls(actor.calls)
         concurrent(actor)
     elif actor.construct():
         actor.serve_one_by_one()
@@ -121,6 +127,9 @@ cdef class Actor:
     def over(self):
         """Whether no more calls are to be begun."""
         return self.is_over()
+
+    cdef bint is_there(self, PrHandle call):
+        return pr_same(self.x.session.s.tasks[pr_slot(call)].state, call)
 
     cdef bint is_told_to_leave(self):
         cdef PrSession *s = &self.x.session.s
@@ -272,7 +281,7 @@ cdef class Actor:
 
     def run_call(self, uint32_t task):
         """A call that was begun, run to its end."""
-        self.calls.set(task)
+        self.running(task)
         try:
             self.run(task)
         finally:
@@ -301,7 +310,7 @@ cdef class Actor:
         if not self.is_to_run(task, t):
             return DONE
         label = self.x.label(t.label)
-        self.calls.set(task)
+        self.running(task)
         try:
             result = self.invoke(t, label)
             if hasattr(result, "__await__"):
@@ -321,8 +330,8 @@ cdef class Actor:
         return DONE
 
     def running(self, uint32_t task):
-        """The coroutine that calls this runs that call."""
-        self.calls.set(task)
+        """The thread, or coroutine, that calls this runs that call."""
+        self.calls.set(pr_handle(self.x.session.s.tasks[task].state, task))
 
     def finish(self, uint32_t task, result):
         cdef PrTask *t = &self.x.session.s.tasks[task]

@@ -34,3 +34,4 @@ cdef class ObjectRefGenerator:
 
 
 cdef void set_parent(PrHandle task, uint32_t number) noexcept
+cdef void set_calls(object variable)

@@ -40,8 +40,10 @@ cdef enum:
     KEYWORDS = 8  # a flag of tasks: the message is of (args, kwargs)
     PLACED = 16   # a flag of tasks: the message begins with the places of the dependencies
 
-# The task that this process runs; its children note it.
+# The task, or call, that this process runs; its children note it. Of an actor that runs several
+# calls at a time, those are in a ContextVar.
 cdef PrHandle parent = 0
+cdef object calls = None
 
 
 # The job, that is the driver, for which this process works; its tasks and actors note it.
@@ -53,6 +55,20 @@ cdef void set_parent(PrHandle task, uint32_t number) noexcept:
     global parent, job
     parent = task
     job = number
+
+
+cdef void set_calls(object variable):
+    """This process runs several calls at a time: this ContextVar says which, or 0."""
+    global calls
+    calls = variable
+
+
+cdef PrHandle parent_now() except? 0:
+    cdef PrHandle call
+    if calls is None:
+        return parent
+    call = calls.get()
+    return call or parent
 
 
 def set_job(uint32_t number):
@@ -148,7 +164,7 @@ cdef object submit(Session session, Call call, tuple args, dict kwargs):
             raise too_many_pending(call)
     if PyTuple_GET_SIZE(args) or PyDict_Size(kwargs):
         return submit_with_arguments(session, call, args, kwargs)
-    c.parent = parent
+    c.parent = parent_now()
     c.job = job
     if c.n_returns == 1:
         status = pr_submit(&session.s, &c, one)
@@ -241,7 +257,7 @@ cdef object submit_with_arguments(Session session, Call call, tuple args, dict k
     cdef ObjectRef _large = None
     cdef uint8_t[PR_INLINE_ARGUMENTS] small
     places, refs = dependencies_of(args, kwargs)
-    c.parent = parent
+    c.parent = parent_now()
     c.job = job
     if places is None:
         value = args
@@ -522,7 +538,8 @@ def cancel(ref, bint force=False, bint recursive=True):
     """Stop the task that is to make an object: `get` raises TaskCancelledError then.
 
     One that has not begun never will. One that runs gets KeyboardInterrupt, or with `force` its
-    worker is killed. With `recursive` the tasks that it has submitted are cancelled, too.
+    worker is killed. With `recursive` the tasks and calls of actors that it has submitted are
+    cancelled, too.
     """
     cdef Session session = open_session()
     cdef PrObject *o

@@ -345,7 +345,7 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     Args:
         ray_waitable: A reference, or a generator of references.
         force: Whether to kill the worker that runs the task.
-        recursive: Whether tasks that the task has submitted are cancelled, too.
+        recursive: Whether tasks and calls of actors that it has submitted are cancelled, too.
 
     Raises:
         TypeError: it is neither a reference nor a generator of references.

@@ -186,6 +186,7 @@ cdef extern from "session.h" nogil:
     void pr_call_node(PrSession *s)
     int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin)
     uint32_t pr_slot(PrHandle h)
+    int pr_same(uint64_t state_word, PrHandle h)
     int pr_state(uint64_t word)
     PrHandle pr_handle(uint64_t word, uint32_t slot)
 

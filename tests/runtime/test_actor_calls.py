@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
@@ -98,6 +99,115 @@ class TestCancel:
                 ray.get(ref)
         gate.open()
         assert ray.get(actor.same.remote(wanted)) == "passed"
+
+
+@ray.remote
+class Box:
+    """Where tasks leave references for the test."""
+
+    def __init__(self):
+        self.full = asyncio.Event()
+
+    async def put(self, refs):
+        self.refs = refs
+        self.full.set()
+
+    async def take(self):
+        await self.full.wait()
+        return self.refs
+
+
+@ray.remote
+class Sleeper:
+    async def sleep(self, gate):
+        gate.say()
+        await asyncio.Event().wait()
+
+    async def same(self, x):
+        return x
+
+
+def sleep_and_wait(sleeper, box, gate):
+    ref = sleeper.sleep.remote(gate)
+    ray.get(box.put.remote([ref]))
+    return ray.get(ref)
+
+
+@ray.remote(num_cpus=0)
+def task_that_waits(sleeper, box, gate):
+    return sleep_and_wait(sleeper, box, gate)
+
+
+@ray.remote
+class Waits:
+    def call(self, sleeper, box, gate):
+        return sleep_and_wait(sleeper, box, gate)
+
+
+@ray.remote
+class AwaitsInALoop:
+    async def call(self, sleeper, box, gate):
+        ref = sleeper.sleep.remote(gate)
+        await box.put.remote([ref])
+        return await ref
+
+
+class TestRecursive:
+    """Who cancels a task, or a call, cancels the calls that it has submitted."""
+
+    CALLERS = {
+        "task": lambda: task_that_waits,
+        "method": lambda: Waits.remote().call,
+        "method in a thread": lambda: Waits.options(max_concurrency=2).remote().call,
+        "coroutine": lambda: AwaitsInALoop.remote().call,
+    }
+
+    @pytest.mark.parametrize("caller", CALLERS)
+    def test_calls_of(self, gate, caller):
+        sleeper, box = Sleeper.remote(), Box.remote()
+        ref = self.CALLERS[caller]().remote(sleeper, box, gate)
+        gate.until_begun()
+        (child,) = ray.get(box.take.remote(), timeout=SOON)
+        ray.cancel(ref)
+        for one in (child, ref):
+            with pytest.raises(TaskCancelledError):
+                ray.get(one, timeout=SOON)
+        assert ray.get(sleeper.same.remote(1)) == 1
+
+    def test_not_so_if_not_asked(self, gate):
+        sleeper, box = Sleeper.remote(), Box.remote()
+        ref = task_that_waits.remote(sleeper, box, gate)
+        gate.until_begun()
+        (child,) = ray.get(box.take.remote(), timeout=SOON)
+        ray.cancel(ref, recursive=False)
+        with pytest.raises(TaskCancelledError):
+            ray.get(ref, timeout=SOON)
+        assert ray.get(sleeper.same.remote(1)) == 1
+        assert ray.wait([child], timeout=0) == ([], [child])
+        ray.cancel(child)
+        with pytest.raises(TaskCancelledError):
+            ray.get(child, timeout=SOON)
+
+    def test_a_call_that_waits(self, gate):
+        """With force, which is not for calls."""
+        wanted = held.remote(gate)
+        gate.until_begun()
+        actor, box = Same.remote(), Box.remote()
+
+        @ray.remote(num_cpus=0, max_retries=0)
+        def calls(actor, box, refs):
+            ray.get(box.put.remote([actor.same.remote(*refs)]))
+            while True:
+                signal.pause()
+
+        ref = calls.remote(actor, box, [wanted])
+        (child,) = ray.get(box.take.remote(), timeout=SOON)
+        ray.cancel(ref, force=True)
+        with pytest.raises(TaskCancelledError):
+            ray.get(child, timeout=SOON)
+        assert ray.get(actor.same.remote(1), timeout=SOON) == 1
+        gate.open()
+        assert ray.get(wanted) == "passed"
 
 
 @ray.remote(num_cpus=0)
