@@ -37,6 +37,17 @@ PrHandle pr_actor_hold(PrSession *s, uint32_t actor);
 /* Of live actors, up to `room` slots; how many there are. */
 uint32_t pr_actor_list(PrSession *s, uint32_t *actors, uint32_t room);
 
+/* -- limits, limit.c --------------------------------------------------------------------------- */
+
+typedef struct PrOwnCalls PrOwnCalls;
+
+/* Whether this process, which holds its object, may call it once more, if it may have so many calls
+ * (> 0) that are not over: 0, PR_BUSY, or PR_FULL. And then it has done so. */
+int pr_may_call(PrSession *s, uint32_t actor, uint32_t limit);
+void pr_note_call(PrSession *s, uint32_t actor, PrHandle call);
+/* What this process knows of its own calls, at its end. */
+void pr_forget_calls(PrSession *s);
+
 /* -- for the process that serves it ------------------------------------------------------------ */
 
 /* The creation that this process runs makes it the actor's: other tasks it has taken go back. */

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "actor.h"
 #include "object.h"
 #include "task.h"
 
@@ -123,8 +124,7 @@ static void forget(PrSession *s) {
     s->held = NULL;
     free(s->pinned);
     s->pinned = NULL;
-    free(s->held_calls);
-    s->held_calls = NULL;
+    pr_forget_calls(s);
 }
 
 void pr_session_unmap(PrSession *s) {

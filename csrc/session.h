@@ -57,7 +57,8 @@ enum {
     PR_INTERRUPTED = -4, /* by a signal */
     PR_ENDED = -5,       /* the session is over */
     PR_LIMIT = -6,       /* a table is full: too many shapes, resources, processes */
-    PR_SYSTEM = -7       /* a system call failed: errno */
+    PR_SYSTEM = -7,      /* a system call failed: errno */
+    PR_BUSY = -8         /* as many calls of this process as may be are not over */
 };
 
 typedef struct {
@@ -358,7 +359,8 @@ typedef struct {
     uint32_t calls;
     uint64_t calls_epoch;
     PrHandle *held_calls; /* an actor: the latest call of this process that had to wait; or NULL */
-    int depth;            /* of pr_enter */
+    struct PrOwnCalls **own_calls; /* an actor: its calls, if their number is limited; or NULL */
+    int depth;                     /* of pr_enter */
     int control_fd, arena_fd, wake_fd;
 } PrSession;
 

@@ -248,10 +248,12 @@ static int wait_for_dependencies(PrSession *s, PrTask *t, uint32_t task) {
 
 int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
     uint32_t first;
+    int status;
     if (call->n_returns > UINT16_MAX) return PR_LIMIT;
     if (call->flags & PR_TASK_CALL && call->n_dependencies && !s->held_calls &&
         !(s->held_calls = calloc(PR_ACTORS, sizeof *s->held_calls)))
         return PR_FULL;
+    if (call->limit && (status = pr_may_call(s, call->actor, call->limit))) return status;
     pr_enter(s);
     if (take_returns(s, call->n_returns, &first)) {
         pr_leave(s);
@@ -275,6 +277,7 @@ int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
     fill(s, t, call);
     make_returns(s, t, task, first, returns);
     if (t->flags & PR_TASK_CREATION) pr_actor_born(s, task);
+    if (call->limit) pr_note_call(s, call->actor, pr_handle(atomic_load(&t->state), task));
     if (t->flags & PR_TASK_CALL) {
         pr_submit_call(s, task, epoch);
     } else if (t->n_dependencies == 0) {

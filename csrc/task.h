@@ -27,6 +27,7 @@ typedef struct {
     uint32_t backlog;        /* of PrTask; at most 65535 */
     PrHandle parent;
     uint32_t actor; /* with PR_TASK_CREATION or PR_TASK_CALL: slot */
+    uint32_t limit; /* of calls of this process to the actor that are not over; 0: none */
     uint32_t job;
 } PrCall;
 
@@ -36,7 +37,7 @@ typedef struct {
 } PrNap;
 
 /* Queues a task. returns[] gets the n_returns handles of its results, held by this process. 0,
- * PR_FULL, or PR_LIMIT for more than 65535 of them. */
+ * PR_FULL, PR_LIMIT for more than 65535 of them, or PR_BUSY: the call's limit is reached. */
 int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns);
 
 /* The next task for this worker, RUNNING; waits at most until `deadline`. 0, PR_TIMEOUT,

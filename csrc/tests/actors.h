@@ -134,7 +134,7 @@ static inline void end_actor(PrSession *w, uint32_t creation) {
 static inline void crash(PrSession *w, PrSession *recovering) {
     atomic_store(&w->self->start_time, 0);
     munmap(w->held, (uint64_t)w->control->objects.limit * sizeof(uint32_t));
-    free(w->held_calls);
+    pr_forget_calls(w);
     pr_recover(recovering, w->index, PR_WORKER_CRASHED, "it crashed");
     memset(w, 0, sizeof *w);
 }

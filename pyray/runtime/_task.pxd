@@ -12,7 +12,6 @@ cdef class Call:
     cdef ObjectRef label
     cdef ObjectRef actor  # whose method it calls, or None
     cdef tuple making     # of an actor: description, key, flags; or None
-    cdef int max_pending
 
 
 cdef class Creation:

@@ -105,7 +105,7 @@ cdef class Call:
             self.actor = actor
             self.call.actor = pr_actor_of(&open_session().s, slot_of(actor))
             self.call.flags = PR_TASK_CALL
-        self.max_pending = max_pending
+            self.call.limit = max(max_pending, 0)
         self.label = put_label(session, f"{about} {name}".encode("utf-8", "replace"), function)
         self.call.function = slot_of(function)
         self.call.label = slot_of(self.label)
@@ -159,9 +159,8 @@ cdef object submit(Session session, Call call, tuple args, dict kwargs):
     cdef PrCall c = call.call
     cdef PrHandle[1] one
     cdef int status
-    if call.max_pending >= 0:
-        if pr_pending_calls(&session.s.actors[c.actor]) >= <uint32_t> call.max_pending:
-            raise too_many_pending(call)
+    if c.limit and pr_may_call(&session.s, c.actor, c.limit) == PR_BUSY:
+        raise too_many_pending(call)
     if PyTuple_GET_SIZE(args) or PyDict_Size(kwargs):
         return submit_with_arguments(session, call, args, kwargs)
     c.parent = parent_now()
@@ -406,8 +405,8 @@ cdef object create_actor(Session session, Call call, PrCall *c):
 cdef object too_many_pending(Call call):
     from pyray.runtime.exceptions import PendingCallsLimitExceeded
     return PendingCallsLimitExceeded(
-        f"the actor has {call.max_pending} calls that are not over, as many as max_pending_calls "
-        f"allows: {call.name} was not called. Get results before you call it again")
+        f"{call.call.limit} calls of this process to the actor are not over, as many as "
+        f"max_pending_calls allows: {call.name} was not called. Get results before you call again")
 
 
 # -- generators ----------------------------------------------------------------------------------

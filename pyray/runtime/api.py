@@ -100,7 +100,8 @@ def remote(*args: Any, **options: Any) -> Any:
             default, -1: always.
         max_task_retries (int): How often a call is run again when the actor was restarted; 0 by
             default, -1: always.
-        max_pending_calls (int): How many calls may wait; -1, the default: any number.
+        max_pending_calls (int): How many calls of one process may not be over; -1, the default: any
+            number.
         max_concurrency (int): How many calls run at once, in threads; 1 by default. In an actor
             with `async def` methods, in its event loop; 1000 by default.
         concurrency_groups (dict): Groups of methods, see `method`, and how many calls of each run

@@ -325,7 +325,7 @@ class ActorExit(SystemExit):
 
 
 class PendingCallsLimitExceeded(RayError):
-    """More calls wait for the actor than its `max_pending_calls` allows."""
+    """As many calls of this process wait for the actor as its `max_pending_calls` allows."""
 
     __module__ = _MODULE
 

@@ -11,6 +11,7 @@ cdef extern from "session.h" nogil:
         PR_ENDED
         PR_LIMIT
         PR_SYSTEM
+        PR_BUSY
         PR_UNIT
         PR_CPU
         PR_GPU
@@ -246,6 +247,7 @@ cdef extern from "task.h" nogil:
         uint32_t backlog
         PrHandle parent
         uint32_t actor
+        uint32_t limit
         uint32_t job
     int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns)
     ctypedef struct PrNap:
@@ -296,6 +298,7 @@ cdef extern from "actor.h" nogil:
     uint32_t pr_actor_list(PrSession *s, uint32_t *actors, uint32_t room)
     void pr_actor_begin(PrSession *s, uint32_t creation)
     uint32_t pr_pending_calls(const PrActor *a)
+    int pr_may_call(PrSession *s, uint32_t actor, uint32_t limit)
     uint32_t pr_next_call(PrSession *s, uint32_t actor)
     uint32_t pr_take_call(PrSession *s, uint32_t actor, uint64_t *epoch)
     int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "faults"
-CORE = "session process object names wait task actor schedule recover arena check".split()
+CORE = "session process object names wait task actor limit schedule recover arena check".split()
 CORE += ["running", "trim", "holders"]
 DEATHS, SEED, SECONDS = "6000", "1", 120
 

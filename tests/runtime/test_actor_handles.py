@@ -282,14 +282,30 @@ class TestOptions:
             def wait(self, gate):
                 gate.pass_through()
 
+            def f(self):
+                return 1
+
+        @ray.remote
+        def call_twice(slow):
+            """Each process has calls of its own."""
+            refs = [slow.f.remote(), slow.f.remote()]
+            with pytest.raises(PendingCallsLimitExceeded):
+                slow.f.remote()
+            return refs
+
         slow = Slow.remote()
         refs = [slow.wait.remote(gate)]
         gate.until_begun()
-        with pytest.raises(PendingCallsLimitExceeded):
-            for _ in range(3):
-                refs.append(slow.wait.remote(gate))
-        assert 1 <= len(refs) <= 3
-        ray.kill(slow)
+        refs.append(slow.f.remote())
+        same = copy.copy(slow)  # another handle, but the same caller
+        for method in (slow.f, slow.wait, same.f):
+            with pytest.raises(PendingCallsLimitExceeded, match="2 calls of this process"):
+                method.remote(gate) if method is slow.wait else method.remote()
+        refs += ray.get(call_twice.remote(slow))
+        gate.open()
+        assert ray.get(refs) == [None, 1, 1, 1]
+        for _ in range(100):
+            assert ray.get([slow.f.remote(), same.f.remote()]) == [1, 1]
 
 
 class TestValues:
