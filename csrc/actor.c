@@ -107,7 +107,7 @@ static int new_actor(PrSession *s, uint32_t object, const uint8_t *key, uint32_t
         PrActor *a = &s->actors[*actor];
         a->owner = s->index;
         a->object = object;
-        a->job = job;
+        atomic_store(&a->job, job);
         a->death = 0;
         memset(a->key, 0, sizeof a->key);
         if (key) memcpy(a->key, key, sizeof a->key);
@@ -509,10 +509,11 @@ int pr_actor_die(PrSession *s, uint32_t actor, PrHandle creation) {
     PrActor *a = &s->actors[actor];
     uint64_t word = atomic_load(&a->state);
     /* The creation after the word, which is of the same actor then. */
-    if (pr_state(word) != PR_ACTOR_LIVE || word & PR_ENDING ||
-        atomic_load(&a->creation) != creation ||
-        !atomic_compare_exchange_strong(&a->state, &word, word | PR_ENDING))
-        return 0;
+    do {
+        if (pr_state(word) != PR_ACTOR_LIVE || word & PR_ENDING ||
+            atomic_load(&a->creation) != creation)
+            return 0;
+    } while (!atomic_compare_exchange_weak(&a->state, &word, word | PR_ENDING));
     atomic_fetch_add(&a->calls, 1); /* as one for us: it stays until pr_actor_end is through */
     set_actor_state(a, PR_ACTOR_DEAD);
     return 1;
@@ -567,17 +568,25 @@ void pr_actor_let_go(PrSession *s, uint32_t object) {
     pr_enlist(s, object);
 }
 
-uint32_t pr_actor_kill(PrSession *s, uint32_t actor, int restart) {
-    PrActor *a = &s->actors[actor];
-    PrHandle creation = atomic_load(&a->creation);
-    if (actor_state(a) != PR_ACTOR_LIVE || !creation) return 0;
-    if (!restart) {
-        atomic_fetch_or(&a->flags, PR_ACTOR_KILLED);
-        pr_enter(s);
-        /* Not begun: the slot of its creation stays in a queue, perhaps for long. */
-        if (pr_cancel_unbegun(s, creation) && pr_actor_die(s, actor, creation))
-            pr_actor_end(s, actor, pr_epoch(s));
-        pr_leave(s);
-    }
-    return pr_runner(s, creation);
+/* Whether that actor lives, and is not to be made anew from now on if `mark` is PR_KILLED. */
+static int mark_living(PrSession *s, PrHandle actor, uint64_t mark) {
+    _Atomic uint64_t *state = &s->actors[pr_slot(actor)].state;
+    uint64_t word = atomic_load(state);
+    do {
+        if (!pr_same(word, actor) || pr_state(word) != PR_ACTOR_LIVE) return 0;
+    } while (!atomic_compare_exchange_weak(state, &word, word | mark));
+    return 1;
+}
+
+/* The caller has seen the actor LIVE: the creation is its own if it is there still afterwards. */
+uint32_t pr_actor_kill(PrSession *s, PrHandle actor, int restart) {
+    PrHandle creation = atomic_load(&s->actors[pr_slot(actor)].creation);
+    pr_enter(s);
+    int lives = creation && mark_living(s, actor, restart ? 0 : PR_KILLED);
+    /* Not begun: the slot of its creation stays in a queue, perhaps for long. */
+    if (lives && !restart && pr_cancel_unbegun(s, creation) &&
+        pr_actor_die(s, pr_slot(actor), creation))
+        pr_actor_end(s, pr_slot(actor), pr_epoch(s));
+    pr_leave(s);
+    return lives ? pr_runner(s, creation) : 0;
 }

@@ -29,9 +29,9 @@ int pr_actor_create(PrSession *s, PrHandle object, const uint8_t *key, uint32_t 
 uint32_t pr_actor_of(const PrSession *s, uint32_t object);
 /* The object of the live actor of that name, held by this process once more; or 0. */
 PrHandle pr_actor_find(PrSession *s, const uint8_t key[24]);
-/* What is to be done to end it on purpose. With `restart`, it may be made anew. The process to be
- * killed, 0 if none serves it. The caller holds its object. */
-uint32_t pr_actor_kill(PrSession *s, uint32_t actor, int restart);
+/* What is to be done to end it on purpose, unless the slot is another's by now. With `restart`, it
+ * may be made anew. The process to be killed, 0 if none serves it. */
+uint32_t pr_actor_kill(PrSession *s, PrHandle actor, int restart);
 /* The object of that actor if it lives, held by this process once more; or 0. */
 PrHandle pr_actor_hold(PrSession *s, uint32_t actor);
 /* Of live actors, up to `room` slots; how many there are. */
@@ -103,7 +103,12 @@ static inline uint32_t pr_pending_calls(const PrActor *a) {
 
 /* The task makes an actor that was killed: it is not tried again. */
 static inline int pr_is_killed(const PrSession *s, const PrTask *t) {
-    return t->flags & PR_TASK_CREATION && atomic_load(&s->actors[t->actor].flags) & PR_ACTOR_KILLED;
+    return t->flags & PR_TASK_CREATION && atomic_load(&s->actors[t->actor].state) & PR_KILLED;
+}
+
+/* The actor that is in that slot now. */
+static inline PrHandle pr_actor_handle(const PrSession *s, uint32_t actor) {
+    return pr_handle(atomic_load(&s->actors[actor].state), actor);
 }
 
 static inline uint32_t *pr_actor_in(PrObject *o) {

@@ -18,20 +18,20 @@ static void send_signal(const PrSession *s, uint32_t process, int number) {
 
 /* -- actors ------------------------------------------------------------------------------------ */
 
-static int is_live(const PrActor *a) {
-    return pr_state(atomic_load(&a->state)) == PR_ACTOR_LIVE;
+static int is_live(uint64_t word) {
+    return pr_state(word) == PR_ACTOR_LIVE;
 }
 
-static uint32_t stop_actors(PrSession *s, uint32_t job) {
-    uint32_t used = atomic_load(&s->control->actors.used), n = 0;
-    for (uint32_t i = 1; i < used; i++) {
-        PrActor *a = &s->actors[i];
-        if (!is_live(a) || a->job != job) continue;
-        uint32_t worker = pr_actor_kill(s, i, 0);
-        if (worker) send_signal(s, worker, SIGKILL);
-        n += (uint32_t)is_live(a);
-    }
-    return n;
+/* Whether it is there afterwards. Nobody may refer to it: it cannot be held. */
+static int stop_actor(PrSession *s, uint32_t slot, uint32_t job) {
+    const PrActor *a = &s->actors[slot];
+    uint64_t word = atomic_load(&a->state);
+    if (!is_live(word) || atomic_load(&a->job) != job) return 0;
+    PrHandle actor = pr_handle(word, slot);
+    uint32_t worker = pr_actor_kill(s, actor, 0);
+    if (worker) send_signal(s, worker, SIGKILL);
+    word = atomic_load(&a->state);
+    return pr_same(word, actor) && is_live(word);
 }
 
 /* -- tasks ------------------------------------------------------------------------------------- */
@@ -78,7 +78,7 @@ static void stop_running(PrSession *s, PrTask *t, PrHandle task, int force) {
 static int stop_task(PrSession *s, uint32_t slot, uint32_t job, int pid, int force) {
     PrTask *t = &s->tasks[slot];
     uint64_t word = atomic_load(&t->state);
-    if (!is_pending(word) || t->job != job) return 0;
+    if (!is_pending(word) || atomic_load(&t->job) != job) return 0;
     if (t->flags & (PR_TASK_CALL | PR_TASK_CREATION)) return 0;
     PrHandle task = pr_handle(word, slot);
     if (is_wanted(s, t, pid)) return 1;
@@ -94,17 +94,21 @@ static int stop_task(PrSession *s, uint32_t slot, uint32_t job, int pid, int for
 /* -- the whole --------------------------------------------------------------------------------- */
 
 uint32_t pr_stop_job(PrSession *s, uint32_t job, int pid, int force) {
-    uint32_t n = stop_actors(s, job), used = atomic_load(&s->control->tasks.used);
-    for (uint32_t i = 1; i < used; i++) n += (uint32_t)stop_task(s, i, job, pid, force);
+    uint32_t actors = atomic_load(&s->control->actors.used), n = 0;
+    uint32_t tasks = atomic_load(&s->control->tasks.used);
+    for (uint32_t i = 1; i < actors; i++) n += (uint32_t)stop_actor(s, i, job);
+    for (uint32_t i = 1; i < tasks; i++) n += (uint32_t)stop_task(s, i, job, pid, force);
     return n;
+}
+
+static int is_of(uint32_t job, uint32_t wanted) {
+    return (job & ~PR_DETACHED_JOB) == wanted;
 }
 
 int pr_has_job(const PrSession *s, uint32_t job) {
     for (uint32_t i = 1; i < atomic_load(&s->control->actors.used); i++)
-        if (is_live(&s->actors[i]) && (s->actors[i].job & ~PR_DETACHED_JOB) == job) return 1;
+        if (is_live(atomic_load(&s->actors[i].state)) && is_of(s->actors[i].job, job)) return 1;
     for (uint32_t i = 1; i < atomic_load(&s->control->tasks.used); i++)
-        if (is_pending(atomic_load(&s->tasks[i].state)) &&
-            (s->tasks[i].job & ~PR_DETACHED_JOB) == job)
-            return 1;
+        if (is_pending(atomic_load(&s->tasks[i].state)) && is_of(s->tasks[i].job, job)) return 1;
     return 0;
 }

@@ -87,6 +87,7 @@ enum {
         << 12, /* task: CANCELLED, and in no queue and no list any more; RUNNING: has heard */
     PR_ACTOR = 1 << 13,  /* object: stands for the actor whose slot is in the inline bytes */
     PR_ENDING = 1 << 14, /* actor: LIVE, and who set this makes it DEAD */
+    PR_KILLED = 1 << 15, /* actor: LIVE, and on purpose not to be made anew */
     PR_CANCELLER = 16    /* task: CANCELLED: from this bit on, the process that fails the results */
 };
 
@@ -164,7 +165,7 @@ typedef struct {
     /* generation << 32 | the caller's next call of that actor, which waits until this one is in the
      * actor's queue; 0: none yet; PR_RELEASED: this one is no obstacle to it any more. */
     _Atomic uint64_t follower;
-    uint32_t job;
+    _Atomic uint32_t job;
     PrDependency inline_dependencies[PR_INLINE_DEPENDENCIES];
     uint8_t inline_arguments[PR_INLINE_ARGUMENTS];
 } PrTask;
@@ -189,18 +190,17 @@ typedef enum {
 
 enum {
     PR_ACTOR_UNORDERED = 1, /* calls need not run in the order of their submission */
-    PR_ACTOR_DETACHED = 2,  /* lives without references */
-    PR_ACTOR_KILLED = 4     /* on purpose */
+    PR_ACTOR_DETACHED = 2   /* lives without references */
 };
 
 typedef struct {
-    _Alignas(64) _Atomic uint64_t state; /* generation << 32 | state */
+    _Alignas(64) _Atomic uint64_t state; /* generation << 32 | flags | state */
     uint32_t owner;                      /* process that made it */
     uint32_t object;                     /* slot of the object that stands for it */
     _Atomic PrHandle creation;           /* task */
     PrHandle death;                      /* that task's result, which this holds */
     _Atomic uint32_t worker;             /* process that serves it, or 0 */
-    uint32_t job;
+    _Atomic uint32_t job;
     _Atomic uint32_t flags;
     uint32_t next;   /* in the free list */
     uint8_t key[24]; /* of its name; zeros: it has none */

@@ -193,7 +193,7 @@ static void fill(PrSession *s, PrTask *t, const PrCall *call) {
     atomic_store_explicit(&t->n_returns, (uint16_t)call->n_returns, memory_order_release);
     atomic_store_explicit(&t->flags, call->flags, memory_order_relaxed);
     atomic_store_explicit(&t->actor, call->actor, memory_order_relaxed);
-    t->job = call->job;
+    atomic_store_explicit(&t->job, call->job, memory_order_relaxed);
     atomic_store_explicit(&t->follower, PR_RELEASED, memory_order_relaxed);
     t->retries_left = call->retries;
     t->attempt = 0;

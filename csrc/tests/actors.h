@@ -48,6 +48,10 @@ static inline int is_dead(const PrSession *s, const Actor *a) {
     return pr_state(atomic_load(&shared(s, a)->state)) == PR_ACTOR_DEAD;
 }
 
+static inline uint32_t kill_actor(PrSession *s, const Actor *a, int restart) {
+    return pr_actor_kill(s, pr_actor_handle(s, a->slot), restart);
+}
+
 /* The slot is free, or another actor's. */
 static inline void forget(PrSession *s, const Actor *a) {
     EQUAL(code_of(s, a->death), PR_ACTOR_DIED);
@@ -132,7 +136,7 @@ static inline void end_actor(PrSession *w, uint32_t creation) {
 
 /* Dies as a process does that is killed: at once, whatever it was at. */
 static inline void crash(PrSession *w, PrSession *recovering) {
-    atomic_store(&w->self->start_time, 0);
+    atomic_store(&w->self->start_time, UINT64_MAX); /* no process has that */
     munmap(w->held, (uint64_t)w->control->objects.limit * sizeof(uint32_t));
     pr_forget_calls(w);
     pr_recover(recovering, w->index, PR_WORKER_CRASHED, "it crashed");
@@ -166,7 +170,7 @@ static inline void play_actor(Player *p, PrSession *w, uint32_t creation) {
     pr_actor_begin(w, creation);
     while (!pr_actor_unwanted(w, actor)) {
         uint32_t seen = atomic_load(&w->self->event);
-        if (atomic_load(&w->actors[actor].flags) & PR_ACTOR_KILLED) break;
+        if (atomic_load(&w->actors[actor].state) & PR_KILLED) break;
         uint32_t call = pr_next_call(w, actor);
         if (call) p->run(p->with, w, call);
         else if (pr_actor_idle(w, actor)) pr_sleep(w, seen, -1, 1);

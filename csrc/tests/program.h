@@ -374,7 +374,7 @@ static inline void use_actor(Program *p) {
         actor_key(key, pick(p, NAMED_ACTORS));
         keep(p, pr_actor_find(&p->s, key));
     } else if (pick(p, 40) == 0) {
-        pr_actor_kill(&p->s, actor, (int)pick(p, 2));
+        pr_actor_kill(&p->s, pr_actor_handle(&p->s, actor), (int)pick(p, 2));
     } else if (pick(p, 20) == 0) {
         pr_fail_calls(&p->s);
     } else {

@@ -235,11 +235,11 @@ static void kill_before_it_is_made(int waiting, int again) {
     Actor a;
     EQUAL(try_actor(&s, &a, creation, NULL, 0), 0);
     Calls c = calls_of_all_kinds(&s, NULL, &a);
-    EQUAL(pr_actor_kill(&s, a.slot, 1), 0); /* it is to be made: nothing to be done */
+    EQUAL(kill_actor(&s, &a, 1), 0); /* it is to be made: nothing to be done */
     CHECK(!is_dead(&s, &a));
-    EQUAL(pr_actor_kill(&s, a.slot, 0), 0);
-    EQUAL(pr_actor_kill(&s, a.slot, 0), 0);
-    EQUAL(pr_actor_kill(&s, a.slot, 1), 0);
+    EQUAL(kill_actor(&s, &a, 0), 0);
+    EQUAL(kill_actor(&s, &a, 0), 0);
+    EQUAL(kill_actor(&s, &a, 1), 0);
     if (again) rebuild(&s);
     expect_dead(&s, &a, &c, 0);
     release(&s, a.object);
@@ -265,7 +265,7 @@ static void test_kill_detached(void) {
     uint8_t key[24];
     name_key(key, 1);
     Actor a = actor_with(&s, 0, key, PR_ACTOR_DETACHED);
-    EQUAL(pr_actor_kill(&s, a.slot, 0), 0);
+    EQUAL(kill_actor(&s, &a, 0), 0);
     EQUAL(pr_actor_find(&s, key), 0);
     expect_code(&s, a.death, PR_ACTOR_DIED);
     release(&s, a.object);
@@ -282,11 +282,11 @@ static void test_kill(void) {
     Actor a = actor_with(&s, -1, NULL, 0);
     begin_actor(&w, &a);
     Calls c = calls_of_all_kinds(&s, &w, &a);
-    EQUAL(pr_actor_kill(&s, a.slot, 0), w.index);
-    EQUAL(pr_actor_kill(&s, a.slot, 0), w.index);
+    EQUAL(kill_actor(&s, &a, 0), w.index);
+    EQUAL(kill_actor(&s, &a, 0), w.index);
     crash(&w, &s);
     SOUND(&s);
-    EQUAL(pr_actor_kill(&s, a.slot, 0), 0);
+    EQUAL(kill_actor(&s, &a, 0), 0);
     expect_code(&s, c.running, PR_ACTOR_DIED);
     expect_dead(&s, &a, &c, 1);
     CHECK(strstr((const char *)pr_inline(&s.objects[pr_slot(a.death)]) + 1, "kill()") != NULL);
@@ -299,20 +299,20 @@ static void test_kill_with_restart(void) {
     PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
     Actor a = actor_with(&s, 3, NULL, 0);
     begin_actor(&w, &a);
-    EQUAL(pr_actor_kill(&s, a.slot, 1), w.index);
+    EQUAL(kill_actor(&s, &a, 1), w.index);
     crash(&w, &s);
     CHECK(!is_dead(&s, &a));
-    EQUAL(pr_actor_kill(&s, a.slot, 1), 0);
+    EQUAL(kill_actor(&s, &a, 1), 0);
     PrSession v = join_session(&s, PR_WORKER);
     uint32_t creation = begin_actor(&v, &a);
     EQUAL(v.tasks[creation].attempt, 1);
     PrHandle h = call(&s, &a, 1);
     serve(&v, &a, 1);
     expect_value(&s, h, 1);
-    EQUAL(pr_actor_kill(&s, a.slot, 1), v.index);
+    EQUAL(kill_actor(&s, &a, 1), v.index);
     crash(&v, &s);
     h = call(&s, &a, 2);
-    EQUAL(pr_actor_kill(&s, a.slot, 0), 0); /* while nobody serves it */
+    EQUAL(kill_actor(&s, &a, 0), 0); /* while nobody serves it */
     CHECK(is_dead(&s, &a));
     expect_code(&s, h, PR_ACTOR_DIED);
     release(&s, a.object);
@@ -329,7 +329,7 @@ static void test_kill_is_of_its_actor_only(void) {
     Actor a = actor_with(&s, 5, NULL, 0);
     begin_actor(&w, &a);
     uint32_t creation = pr_slot(atomic_load(&shared(&s, &a)->creation));
-    EQUAL(pr_actor_kill(&s, a.slot, 0), w.index);
+    EQUAL(kill_actor(&s, &a, 0), w.index);
     EQUAL(s.tasks[creation].retries_left, 5); /* it is the mark that counts */
     end_actor(&w, creation);
     forget(&s, &a);
@@ -560,7 +560,7 @@ static void test_kill_at_once(void) {
         Actor a = actor_with(&s, -1, NULL, i % 5 ? 0 : PR_ACTOR_DETACHED), b = make_actor(&s);
         PrHandle killed = call(&s, &a, 1), alive = call(&s, &b, 2);
         for (uint64_t k = below(&seed, 300); k; k--) pr_relax();
-        uint32_t worker = pr_actor_kill(&s, a.slot, 0);
+        uint32_t worker = kill_actor(&s, &a, 0);
         if (worker) pr_notify(&s, &s.processes[worker]); /* which a thread looks at */
         release(&s, a.object);
         EQUAL(wait_for(&s, killed), 0);

@@ -570,7 +570,7 @@ static void test_slots(void) {
     uint64_t before = atomic_load(&shared(&s, &actors[0])->state);
     end_actor(&w, begin_actor(&w, &actors[0]));
     EQUAL(pr_actor_hold(&s, actors[0].slot), 0);
-    EQUAL(pr_actor_kill(&s, actors[0].slot, 0), 0);
+    EQUAL(kill_actor(&s, &actors[0], 0), 0);
     EQUAL(try_actor(&s, &actors[3], creation, NULL, 0), PR_LIMIT); /* somebody refers to it */
     forget(&s, &actors[0]);
     EQUAL(pr_actor_hold(&s, actors[0].slot), 0);

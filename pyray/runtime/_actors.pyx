@@ -54,7 +54,8 @@ def kill_actor(ref, bint no_restart=True):
     """End an actor's process at once. With no_restart its calls fail from now on, else it is made
     anew if it has restarts left."""
     cdef Session session = open_session()
-    cdef uint32_t worker = pr_actor_kill(&session.s, actor_of(session, ref), not no_restart)
+    cdef PrHandle actor = pr_actor_handle(&session.s, actor_of(session, ref))
+    cdef uint32_t worker = pr_actor_kill(&session.s, actor, not no_restart)
     if worker:
         try:
             os.kill(session.s.processes[worker].pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "faults"
 CORE = "session process object names wait task actor limit schedule recover arena check".split()
-CORE += ["running", "trim", "holders"]
+CORE += ["job", "running", "trim", "holders"]
 DEATHS, SEED, SECONDS = "6000", "1", 120
 
 #: What it is called, the file, what stands there, what instead, and the test if it is another.
@@ -205,6 +205,13 @@ FAULTS = (
         "    atomic_fetch_or(&t->flags, PR_TASK_OVER);\n    pr_call_over(s, t->actor);\n",
         "",
         "actor_ends",
+    ),
+    (
+        "a kill hits the next actor in the slot",
+        "actor.c",
+        "if (!pr_same(word, actor) || pr_state(word)",
+        "if (pr_state(word)",
+        "jobs",
     ),
     (
         "who was killed comes again",
