@@ -562,9 +562,9 @@ static int by_sequence(const void *a, const void *b) {
 static int by_caller(const void *a, const void *b) {
     const PrTask *left = &sorting->tasks[*(const uint32_t *)a];
     const PrTask *right = &sorting->tasks[*(const uint32_t *)b];
-    uint32_t l = atomic_load(&left->owner), r = atomic_load(&right->owner);
     if (left->actor != right->actor) return left->actor < right->actor ? -1 : 1;
-    return l != r ? (l < r ? -1 : 1) : by_sequence(a, b);
+    if (left->caller != right->caller) return left->caller < right->caller ? -1 : 1;
+    return by_sequence(a, b);
 }
 
 /* Calls that wait, for their dependencies or for an earlier call that does. */
@@ -577,8 +577,7 @@ static void relink_calls(Rebuild *r, uint32_t *calls, uint32_t n) {
         uint64_t generation = atomic_load(&t->state) & ~(uint64_t)UINT32_MAX;
         int ordered = !(atomic_load(&s->actors[t->actor].flags) & PR_ACTOR_UNORDERED);
         atomic_store(&t->follower, generation);
-        if (ordered && before && before->actor == t->actor &&
-            atomic_load(&before->owner) == atomic_load(&t->owner)) {
+        if (ordered && before && before->actor == t->actor && before->caller == t->caller) {
             PrTask *earlier = &s->tasks[calls[i - 1]];
             atomic_store(&earlier->follower, atomic_load(&earlier->follower) | calls[i]);
             atomic_fetch_add(&t->missing, PR_FOLLOWS);

@@ -203,6 +203,7 @@ static int take_process_slot(PrSession *s, PrProcessKind kind) {
         p->n_objects = p->n_tasks = 0;
         s->self = p;
         s->index = i;
+        s->caller = atomic_fetch_add(&c->n_callers, 1) + 1;
         s->refs = pr_refs_of(s, i);
         s->watch = pr_watch_of(s, i);
         s->pins = pr_pins_of(s, i);

@@ -166,6 +166,7 @@ typedef struct {
      * actor's queue; 0: none yet; PR_RELEASED: this one is no obstacle to it any more. */
     _Atomic uint64_t follower;
     _Atomic uint32_t job;
+    uint32_t caller; /* PrSession.caller of `owner`, whose slot may be another process' by now */
     PrDependency inline_dependencies[PR_INLINE_DEPENDENCIES];
     uint8_t inline_arguments[PR_INLINE_ARGUMENTS];
 } PrTask;
@@ -303,6 +304,7 @@ typedef struct {
     int64_t spin; /* nanoseconds */
     _Atomic uint32_t ended;
     _Atomic uint32_t n_processes; /* slots ever used */
+    _Atomic uint32_t n_callers;   /* processes that have joined so far */
     _Alignas(64) _Atomic uint32_t stopping;
     _Atomic uint64_t epoch; /* rebuilds there were */
     _Alignas(64) PrTable objects;
@@ -351,6 +353,7 @@ typedef struct {
     _Atomic uint64_t *sites;        /* an object: see pr_note_site */
     uint32_t *pinned;               /* a slot: those of `held` that are views; private; or NULL */
     uint32_t index;                 /* of self */
+    uint32_t caller;                /* which process of the session: not used again */
     uint32_t dying;                 /* slots that wait for pr_bury, linked by `next` */
     uint32_t buried;                /* those of them that were dying when there was a recovery */
     uint64_t dying_epoch;

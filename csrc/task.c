@@ -194,6 +194,7 @@ static void fill(PrSession *s, PrTask *t, const PrCall *call) {
     atomic_store_explicit(&t->flags, call->flags, memory_order_relaxed);
     atomic_store_explicit(&t->actor, call->actor, memory_order_relaxed);
     atomic_store_explicit(&t->job, call->job, memory_order_relaxed);
+    t->caller = s->caller;
     atomic_store_explicit(&t->follower, PR_RELEASED, memory_order_relaxed);
     t->retries_left = call->retries;
     t->attempt = 0;

@@ -467,6 +467,38 @@ static void test_crash_of_a_caller(void) {
     end_session(&s);
 }
 
+/* Who comes into the slot of one that has died does not wait for the calls of that. */
+static void test_slot_of_a_caller(void) {
+    PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER),
+              t = join_session(&s, PR_CLIENT);
+    Actor a = make_actor(&s);
+    uint32_t creation = begin_actor(&w, &a), index = t.index;
+    PrHandle first = reserve(&s), second = reserve(&s), h;
+    pr_hold(&t, pr_slot(a.object));
+    pr_hold(&t, pr_slot(first));
+    call_after(&t, &a, 1, first);
+    crash(&t, &s);
+    t = join_session(&s, PR_CLIENT);
+    EQUAL(t.index, index);
+    pr_hold(&t, pr_slot(a.object));
+    pr_hold(&t, pr_slot(second));
+    h = call_after(&t, &a, 2, second);
+    rebuild(&s);
+    pr_seal(&s, second, 0);
+    serve(&w, &a, 2);
+    expect_value(&t, h, 2);
+    CHECK(has_no_call(&w, &a));
+    pr_seal(&s, first, 0);
+    serve(&w, &a, 1);
+    leave_session(&t);
+    release(&s, first);
+    release(&s, second);
+    end_actor(&w, creation);
+    forget(&s, &a);
+    leave_session(&w);
+    end_session(&s);
+}
+
 /* -- at once ----------------------------------------------------------------------------------- */
 
 static int rounds(void) {
@@ -594,6 +626,7 @@ int main(void) {
     RUN(test_restarts_are_counted);
     RUN(test_restart_without_references);
     RUN(test_crash_of_a_caller);
+    RUN(test_slot_of_a_caller);
     RUN(test_call_and_drop);
     RUN(test_find_and_drop);
     RUN(test_kill_at_once);

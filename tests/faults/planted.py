@@ -179,6 +179,13 @@ FAULTS = (
         "actors",
     ),
     (
+        "after a recovery a process follows the one that had its slot before",
+        "recover.c",
+        "before->caller == t->caller",
+        "before->owner == t->owner",
+        "actor_ends",
+    ),
+    (
         "what was taken and not begun does not fail",
         "actor.c",
         "while (atomic_load(&a->worker) == s->index && s->calls &&",
