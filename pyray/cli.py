@@ -99,12 +99,6 @@ def start(given: argparse.Namespace) -> int:
     if not given.head:
         raise ValueError("a session is on one machine: only `pyray start --head` starts one")
     check_labels(given.labels or {})
-    running = head.heads(given.temp_dir)
-    if running:
-        raise ConnectionError(
-            f"a session is running already, {running[0]}: `pyray stop` ends it, and --temp-dir "
-            "gives this one another place"
-        )
     size = resources.object_store_bytes(given.object_store_memory)
     total = resources.node_resources(
         given.num_cpus, given.num_gpus, given.resources, given.memory, size

@@ -152,6 +152,46 @@ class TestStart:
         assert "Stopped 1 of 1" in command("stop", "--temp-dir", elsewhere)
         assert addresses.is_alive(directory)
 
+    def test_one_of_several_at_once(self, place):
+        arguments = [sys.executable, "-m", "pyray", "start", "--head", "--num-cpus", "1"]
+        pipe = subprocess.PIPE
+        running = [subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True) for _ in "abc"]
+        said = [process.communicate(timeout=DEADLINE) for process in running]
+        assert sorted(process.returncode for process in running) == [0, 1, 1]
+        (directory,) = addresses.sessions(str(place))
+        for process, (_, complaint) in zip(running, said, strict=True):
+            if process.returncode:
+                assert f"a session is running already, {directory}" in complaint
+        assert "Stopped 1 of 1" in command("stop")
+
+    def test_a_second_one_waits_for_the_first(self, place):
+        program = """
+            from pyray import cli
+            from pyray.runtime import head
+
+            make = head.session.new_directory
+
+            def new_directory(options):
+                tell(looked=True)
+                hear()
+                return make(options)
+
+            head.session.new_directory = new_directory
+            tell(begins=True)
+            sys.exit(cli.main(["start", "--head", "--num-cpus", "1"]))
+        """
+        with driver(program) as first:
+            first.told()
+            assert first.told() == {"looked": True}
+            with driver(program) as second:
+                second.told()
+                second.wait_until_it_sleeps()
+                second.go_on()  # it must not come so far
+                first.go_on()
+                first.end()
+                _, complaint = second.end(1)
+                assert "a session is running already" in complaint
+
     def test_no_terminal_and_no_directory_is_kept(self, place):
         directory = start()
         node = node_of(directory)

@@ -40,11 +40,26 @@ def heads(temp_dir: str | None = None) -> list[str]:
 def start(options: session.Options, labels: dict[str, str]) -> tuple[str, int]:
     """Start a session that lives without drivers; its directory and the pid of its node.
 
-    It can be joined when this returns.
+    It can be joined when this returns. Of several processes that start one at once the first does.
 
     Raises:
+        ConnectionError: there is one already.
         RuntimeError: it has ended at once, with what it has said.
     """
+    lock = session_files.lock(session_files.root_directory(options.temp_dir))
+    try:
+        running = heads(options.temp_dir)
+        if running:
+            raise ConnectionError(
+                f"a session is running already, {running[0]}: `pyray stop` ends it, and --temp-dir "
+                "gives this one another place"
+            )
+        return _start(options, labels)
+    finally:
+        os.close(lock)
+
+
+def _start(options: session.Options, labels: dict[str, str]) -> tuple[str, int]:
     files = session.new_directory(options)
     try:
         os.close(os.open(os.path.join(files.path, addresses.HEAD), os.O_CREAT | os.O_WRONLY, 0o600))

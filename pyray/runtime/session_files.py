@@ -125,6 +125,17 @@ def _link_latest(root: str, name: str) -> None:
         pass  # a convenience only; in a shared directory the link may be another user's
 
 
+def lock(root: str) -> int:
+    """A descriptor; until it is closed, be it by this process' death, nobody else gets one."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def remove(path: str) -> None:
     """Take a session's directory away, unless its logs are to be kept; again does no harm."""
     if os.path.exists(os.path.join(path, "keep")):
