@@ -135,7 +135,10 @@ cdef class ObjectRef:
         return self.binary()
 
     def job_id(self):
-        return b"\1\0\0\0"
+        """The id of the job that this process works for, 4 bytes: a reference says nothing of who
+        made it."""
+        from pyray.runtime._task import current_job
+        return current_job().to_bytes(4, "little")
 
     def __eq__(self, other):
         return type(other) is ObjectRef and (

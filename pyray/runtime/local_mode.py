@@ -30,6 +30,7 @@ class LocalMode:
     def __init__(self, known: dict[str, Any], total: dict[str, float], size: int) -> None:
         self.core = _core.Session.create(arena_bytes=size, resources=total)
         _core.set_session(self.core)
+        _core.set_job(1)
         name = f"local_mode_{os.getpid()}"
         self.info = known | {"name": name, "directory": "", "node_id": os.urandom(28).hex()}
         self.info["labels"] = {"ray.io/node-id": self.info["node_id"], **known["labels"]}
@@ -40,6 +41,7 @@ class LocalMode:
 
     def stop(self) -> None:
         _core.set_session(None)
+        _core.set_job(0)
         self.core.close()
 
     def current_task(self) -> dict[str, Any] | None:

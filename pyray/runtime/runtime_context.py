@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .actor_handle import ActorHandle
 
 __all__ = [
-    "JOB_ID",
     "RuntimeContext",
     "current_actor",
     "get_gpu_ids",
@@ -28,9 +27,6 @@ __all__ = [
     "in_actor",
     "node_id",
 ]
-
-#: A session has one job: its driver's.
-JOB_ID = "01000000"
 
 
 def get_runtime_context() -> RuntimeContext:

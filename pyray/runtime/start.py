@@ -13,7 +13,7 @@ import threading
 from . import _core, addresses, connection, functions, resources, runtime_env
 from .context import RayContext
 from .exceptions import RaySystemError
-from .runtime_context import JOB_ID, node_id
+from .runtime_context import node_id
 from .settings import flag
 from .warn import logger, once, warn
 
@@ -144,7 +144,7 @@ def _init(given: dict[str, Any]) -> RayContext:
     )
     env = runtime_env.validate(given["runtime_env"])
     known = {
-        "job_id": JOB_ID,
+        "job_id": connection.job_id(1),
         "namespace": given["namespace"] or _anonymous(),
         "labels": given["labels"] or {},
     }

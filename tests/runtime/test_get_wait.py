@@ -98,7 +98,7 @@ def test_reference():
     assert repr(ref) == f"ObjectRef({ref.hex()})"
     assert not ref.is_nil() and ray.ObjectRef.nil().is_nil()
     assert ray.ObjectRef[int]
-    assert isinstance(ref.job_id(), bytes) or ref.job_id()
+    assert ref.job_id().hex() == ray.get_runtime_context().get_job_id()
 
 
 def test_reference_through_pickle():

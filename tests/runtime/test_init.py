@@ -431,6 +431,7 @@ class TestLocalMode:
         assert ray.get(ref) == (os.getpid(), 3, "pid")
         assert ray.wait([ref]) == ([ref], [])
         assert ray.is_initialized()
+        assert ref.job_id().hex() == ray.get_runtime_context().get_job_id()
 
     def test_errors(self):
         @ray.remote

@@ -59,6 +59,11 @@ def ids():
     return context.get_job_id(), context.namespace, context.get_node_id()
 
 
+@ray.remote
+def job_of_references(refs):
+    return {refs[0].job_id(), ray.put(1).job_id(), ids.remote().job_id()}
+
+
 class TestAddress:
     def test_auto_without_a_session(self):
         with pytest.raises(ConnectionError, match="Could not find any running Ray instance"):
@@ -178,6 +183,12 @@ class TestTogether:
         text = ray.get_runtime_context().namespace
         assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text)
         assert ray.get(ids.remote())[1] == text
+
+    def test_references_know_the_job(self, joined):
+        job = bytes.fromhex(ray.get_runtime_context().get_job_id())
+        ref = ray.put(1)
+        assert job == b"\2\0\0\0" and ref.job_id() == job
+        assert ray.get(job_of_references.remote([ref])) == {job}
 
     def test_objects_are_shared_without_a_copy(self, host):
         program = """
