@@ -32,22 +32,13 @@ static PrActor *actor_of(const PrSession *s, const PrTask *t) {
     return &s->actors[t->actor];
 }
 
-static void set_actor_state(PrActor *a, uint64_t state) {
-    uint64_t word = atomic_load_explicit(&a->state, memory_order_relaxed);
-    atomic_store(&a->state, (word & ~(uint64_t)UINT32_MAX) | state);
-}
-
-static int actor_state(const PrActor *a) {
-    return pr_state(atomic_load(&a->state));
-}
-
 static void fail_queue(PrSession *s, PrActor *a, uint64_t epoch);
 static int fail_unbegun(PrSession *s, PrHandle call);
 
 /* -- making ------------------------------------------------------------------------------------ */
 
 static int is_named(const PrActor *a, const uint8_t *key) {
-    return actor_state(a) == PR_ACTOR_LIVE && memcmp(a->key, key, sizeof a->key) == 0;
+    return pr_actor_state(a) == PR_ACTOR_LIVE && memcmp(a->key, key, sizeof a->key) == 0;
 }
 
 /* Under the table's lock. */
@@ -118,7 +109,7 @@ static int new_actor(PrSession *s, uint32_t object, const uint8_t *key, uint32_t
         atomic_store(&a->over, 0);
         atomic_store(&a->idle, 0);
         atomic_store(&a->cancels, 0);
-        set_actor_state(a, PR_ACTOR_LIVE);
+        pr_set_actor_state(a, PR_ACTOR_LIVE);
         if (flags & PR_ACTOR_DETACHED) atomic_fetch_add(&s->objects[object].refs, 1);
     }
     pr_unlock(&table->lock);
@@ -212,7 +203,7 @@ PrHandle pr_actor_hold(PrSession *s, uint32_t actor) {
 uint32_t pr_actor_list(PrSession *s, uint32_t *actors, uint32_t room) {
     uint32_t used = atomic_load(&s->control->actors.used), n = 0;
     for (uint32_t i = 1; i < used; i++) {
-        if (actor_state(&s->actors[i]) != PR_ACTOR_LIVE) continue;
+        if (pr_actor_state(&s->actors[i]) != PR_ACTOR_LIVE) continue;
         if (n < room) actors[n] = i;
         n++;
     }
@@ -235,7 +226,7 @@ static uint32_t queue_call(PrSession *s, uint32_t task, uint64_t epoch) {
         follower = (uint32_t)atomic_fetch_or(&t->follower, PR_RELEASED);
     }
     pr_unlock(&a->queue.lock);
-    if (actor_state(a) == PR_ACTOR_DEAD) {
+    if (pr_actor_state(a) == PR_ACTOR_DEAD) {
         pr_call_node(s);
     } else if (atomic_load(&a->idle) && atomic_exchange(&a->idle, 0)) {
         pr_notify(s, &s->processes[atomic_load(&a->worker)]);
@@ -340,7 +331,7 @@ void pr_submit_call(PrSession *s, uint32_t task, uint64_t epoch) {
         pr_set_task_state(t, PR_TASK_READY);
         queue_call(s, task, epoch);
     }
-    if (actor_state(a) != PR_ACTOR_DEAD) return;
+    if (pr_actor_state(a) != PR_ACTOR_DEAD) return;
     fail_unbegun(s, call);
     fail_queue(s, a, pr_epoch(s));
 }
@@ -452,7 +443,7 @@ static void fail_queue(PrSession *s, PrActor *a, uint64_t epoch) {
     do {
         n = 1;
         pr_lock(s, &a->queue.lock);
-        int dead = pr_epoch(s) == epoch && actor_state(a) == PR_ACTOR_DEAD;
+        int dead = pr_epoch(s) == epoch && pr_actor_state(a) == PR_ACTOR_DEAD;
         task = dead ? pr_queue_detach(s, &a->queue, &n, &tail) : 0;
         pr_unlock(&a->queue.lock);
         if (task) fail_call(s, task);
@@ -474,7 +465,7 @@ static int fail_if_waiting(PrSession *s, uint32_t task) {
     const PrTask *t = &s->tasks[task];
     uint64_t word = atomic_load(&t->state);
     if (pr_state(word) != PR_TASK_WAITING || !(t->flags & PR_TASK_CALL)) return 0;
-    if (actor_state(actor_of(s, t)) != PR_ACTOR_DEAD) return 0;
+    if (pr_actor_state(actor_of(s, t)) != PR_ACTOR_DEAD) return 0;
     return atomic_load(&t->state) == word && fail_unbegun(s, pr_handle(word, task));
 }
 
@@ -492,7 +483,7 @@ void pr_fail_calls(PrSession *s) {
         int pending = again = 0;
         for (uint32_t i = 1; i < used; i++) {
             PrActor *a = &s->actors[i];
-            if (actor_state(a) != PR_ACTOR_DEAD) continue;
+            if (pr_actor_state(a) != PR_ACTOR_DEAD) continue;
             if (atomic_load(&a->queue.count)) {
                 pr_enter(s);
                 fail_queue(s, a, pr_epoch(s));
@@ -515,7 +506,7 @@ int pr_actor_die(PrSession *s, uint32_t actor, PrHandle creation) {
             return 0;
     } while (!atomic_compare_exchange_weak(&a->state, &word, word | PR_ENDING));
     atomic_fetch_add(&a->calls, 1); /* as one for us: it stays until pr_actor_end is through */
-    set_actor_state(a, PR_ACTOR_DEAD);
+    pr_set_actor_state(a, PR_ACTOR_DEAD);
     return 1;
 }
 
@@ -556,7 +547,7 @@ void pr_actor_let_go(PrSession *s, uint32_t object) {
         const PrActor *a = &s->actors[*pr_actor_in(o)];
         uint32_t refs = atomic_load(&o->refs), worker = atomic_load(&a->worker);
         if (refs > 1 || pr_pending_calls(a)) return;
-        if (actor_state(a) != PR_ACTOR_DEAD) {
+        if (pr_actor_state(a) != PR_ACTOR_DEAD) {
             /* It knows whether the last one is its own. */
             if (worker) pr_notify(s, &s->processes[worker]);
             return;

@@ -96,6 +96,16 @@ void pr_actor_let_go(PrSession *s, uint32_t object);
 /* Its object is gone. May wait for a lock. */
 void pr_actor_free(PrSession *s, uint32_t actor);
 
+static inline int pr_actor_state(const PrActor *a) {
+    return pr_state(atomic_load(&a->state));
+}
+
+/* Of the slot's generation, without flags. */
+static inline void pr_set_actor_state(PrActor *a, uint64_t state) {
+    uint64_t word = atomic_load_explicit(&a->state, memory_order_relaxed);
+    atomic_store(&a->state, (word & ~(uint64_t)UINT32_MAX) | state);
+}
+
 static inline uint32_t pr_pending_calls(const PrActor *a) {
     uint32_t over = atomic_load(&a->over); /* first: it is never more than were submitted */
     return atomic_load(&a->calls) - over;

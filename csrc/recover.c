@@ -13,25 +13,9 @@
 #include "actor.h"
 #include "futex.h"
 #include "object.h"
-
-typedef struct {
-    PrSession *s;
-    uint32_t process; /* that was killed, and: */
-    PrRetry retry;    /* what becomes of its task */
-    uint32_t n_objects, n_tasks, n_actors, n_processes;
-    uint8_t *claimed; /* objects that are returns of a task that is not over */
-    PrExtent *extents;
-    size_t n_extents, room;
-    uint32_t *broken; /* tasks that are to fail */
-    size_t n_broken;
-} Rebuild;
+#include "recover.h"
 
 /* -- stopping ---------------------------------------------------------------------------------- */
-
-static int is_live(const PrSession *s, uint32_t process) {
-    return process && process < s->control->max_processes &&
-           atomic_load(&s->processes[process].state) == PR_PROCESS_LIVE;
-}
 
 static void wait_until_outside(PrSession *s, PrProcess *p) {
     for (int i = 0; atomic_load(&p->busy) && atomic_load(&p->state) == PR_PROCESS_LIVE; i++) {
@@ -228,90 +212,7 @@ static void settle_tasks(Rebuild *r) {
     }
 }
 
-static int is_pending(const PrTask *t) {
-    int state = pr_state(atomic_load(&t->state));
-    return state >= PR_TASK_WAITING && state <= PR_TASK_CANCELLED;
-}
-
-/* -- actors ------------------------------------------------------------------------------------ */
-
-static int actor_state(const PrActor *a) {
-    return pr_state(atomic_load(&a->state));
-}
-
-static void set_actor_state(PrActor *a, uint64_t state) {
-    uint64_t word = atomic_load(&a->state);
-    atomic_store(&a->state, (word & ~(uint64_t)UINT32_MAX) | state);
-}
-
-/* Whether its object stands for it, and for how long it has to. */
-static int is_stood_for(const PrSession *s, const PrActor *a, uint32_t actor) {
-    PrObject *o = &s->objects[a->object];
-    uint64_t word = atomic_load(&o->state);
-    if (!(word & PR_ACTOR) || *pr_actor_in(o) != actor) return 0;
-    return pr_state(word) == PR_OBJECT_SEALED ||
-           (pr_state(word) == PR_OBJECT_DYING && is_live(s, pr_canceller(word)));
-}
-
-/* DEAD, if its creation is over, or its maker died before there was one; whether to keep it. */
-static int settle_actor(const PrSession *s, PrActor *a, uint32_t actor) {
-    PrHandle creation = atomic_load(&a->creation);
-    const PrTask *t = &s->tasks[pr_slot(creation)];
-    uint64_t word = atomic_load(&t->state);
-    if (actor_state(a) != PR_ACTOR_LIVE) return is_stood_for(s, a, actor);
-    if (!creation && is_live(s, a->owner)) return 1;
-    if (!creation || !pr_same(word, creation) || !is_pending(t) ||
-        pr_state(word) == PR_TASK_CANCELLED) {
-        set_actor_state(a, PR_ACTOR_DEAD);
-    } else if (pr_state(word) == PR_TASK_RUNNING) {
-        atomic_store(&a->worker, atomic_load(&t->worker));
-    }
-    return is_stood_for(s, a, actor);
-}
-
-static void free_actor(PrActor *a) {
-    uint64_t word = atomic_load(&a->state);
-    a->death = 0;
-    atomic_store(&a->state, ((word >> 32) + 1) << 32 | PR_ACTOR_FREE);
-}
-
-static void settle_actors(Rebuild *r) {
-    for (uint32_t i = 1; i < r->n_actors; i++) {
-        PrActor *a = &r->s->actors[i];
-        atomic_store(&a->worker, 0);
-        atomic_store(&a->idle, 0);
-        atomic_store(&a->calls, 0);
-        atomic_store(&a->over, 0);
-        a->queue.head = a->queue.tail = 0;
-        atomic_store(&a->queue.count, 0);
-        if (actor_state(a) != PR_ACTOR_FREE && !settle_actor(r->s, a, i)) free_actor(a);
-    }
-}
-
-/* A sealed object goes when nobody refers to it; that of an actor only if that is dead, too. */
-static int may_go(const PrSession *s, PrObject *o) {
-    if (!(atomic_load(&o->state) & PR_ACTOR)) return 1;
-    const PrActor *a = &s->actors[*pr_actor_in(o)];
-    return actor_state(a) == PR_ACTOR_DEAD && !pr_pending_calls(a);
-}
-
-static void rebuild_actors(Rebuild *r) {
-    PrTable *table = &r->s->control->actors;
-    table->head = table->n_free = 0;
-    for (uint32_t i = r->n_actors - 1; i >= 1; i--) {
-        PrActor *a = &r->s->actors[i];
-        if (actor_state(a) != PR_ACTOR_FREE) continue;
-        a->next = table->head;
-        table->head = i;
-        table->n_free++;
-    }
-}
-
 /* -- counts ------------------------------------------------------------------------------------ */
-
-static void count(Rebuild *r, PrHandle h) {
-    atomic_fetch_add_explicit(&r->s->objects[pr_slot(h)].refs, 1, memory_order_relaxed);
-}
 
 static void count_processes(Rebuild *r) {
     for (uint32_t i = 1; i < r->n_processes; i++) {
@@ -341,16 +242,6 @@ static void count_tasks(Rebuild *r) {
             r->claimed[slot] = 1;
             slot = atomic_load(&s->objects[slot].next);
         }
-    }
-}
-
-static void count_actors(Rebuild *r) {
-    for (uint32_t i = 1; i < r->n_actors; i++) {
-        const PrActor *a = &r->s->actors[i];
-        if (actor_state(a) == PR_ACTOR_FREE) continue;
-        if (a->death) count(r, a->death);
-        if (actor_state(a) == PR_ACTOR_LIVE && atomic_load(&a->flags) & PR_ACTOR_DETACHED)
-            count(r, a->object);
     }
 }
 
@@ -424,7 +315,7 @@ static void free_object(PrObject *o) {
 /* One reference fewer: onto the list, if it was the last. */
 static void drop(PrSession *s, uint32_t slot, uint32_t *list) {
     PrObject *o = &s->objects[slot];
-    if (atomic_fetch_sub(&o->refs, 1) != 1 || !is_value(o) || !may_go(s, o)) return;
+    if (atomic_fetch_sub(&o->refs, 1) != 1 || !is_value(o) || !pr_may_go(s, o)) return;
     atomic_store(&o->next, *list);
     *list = slot;
 }
@@ -432,7 +323,7 @@ static void drop(PrSession *s, uint32_t slot, uint32_t *list) {
 static void drop_actor(Rebuild *r, uint32_t actor, uint32_t *list) {
     PrActor *a = &r->s->actors[actor];
     if (a->death) drop(r->s, pr_slot(a->death), list);
-    free_actor(a);
+    pr_forget_actor(a);
 }
 
 /* Values that nobody refers to, and those that only they referred to. */
@@ -493,7 +384,7 @@ static void settle_objects(Rebuild *r) {
             break;
         case PR_OBJECT_SEALED:
         case PR_OBJECT_FAILED:
-            if (!referred && may_go(s, o)) free_unreferenced(r, i);
+            if (!referred && pr_may_go(s, o)) free_unreferenced(r, i);
             break;
         default: break;
         }
@@ -676,16 +567,16 @@ static void rebuild(Rebuild *r) {
     clear_locks(s);
     bury_processes(r);
     settle_tasks(r);
-    settle_actors(r);
+    pr_settle_actors(r);
     for (uint32_t i = 1; i < r->n_objects; i++) atomic_store(&s->objects[i].refs, 0);
     count_processes(r);
     count_tasks(r);
-    count_actors(r);
+    pr_count_actors(r);
     count_contents(r);
     rebuild_names(r);
     settle_objects(r);
     rebuild_objects(r);
-    rebuild_actors(r);
+    pr_rebuild_actors(r);
     rebuild_tasks(r);
     rebuild_resources(r);
     if (pr_arena_rebuild(s->arena, s->control->arena_size, r->extents, r->n_extents)) abort();
@@ -697,7 +588,7 @@ static int is_restarting(const PrSession *s, uint32_t actor) {
     const PrActor *a = &s->actors[actor];
     const PrTask *t = &s->tasks[pr_slot(atomic_load(&a->creation))];
     int state = pr_state(atomic_load(&t->state));
-    return actor_state(a) == PR_ACTOR_LIVE &&
+    return pr_actor_state(a) == PR_ACTOR_LIVE &&
            (state == PR_TASK_READY ||
             (state == PR_TASK_RUNNING && atomic_load(&t->worker) != s->index));
 }
@@ -710,7 +601,7 @@ static void drop_broken(PrSession *s, uint32_t task, int code, const char *text)
     int is_actors = (t->flags & (PR_TASK_CALL | PR_TASK_CREATION)) != 0;
     /* Who died may have been at it because the actor is dead. */
     if (pr_state(word) == PR_TASK_CANCELLED && t->flags & PR_TASK_CALL &&
-        actor_state(&s->actors[t->actor]) == PR_ACTOR_DEAD)
+        pr_actor_state(&s->actors[t->actor]) == PR_ACTOR_DEAD)
         pr_fail_as_actor(s, task);
     if (is_actors && code == PR_WORKER_CRASHED) code = PR_ACTOR_DIED;
     if (t->flags & PR_TASK_CREATION) {

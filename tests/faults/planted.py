@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "faults"
 CORE = "session process object names wait task actor limit schedule recover arena check".split()
-CORE += ["job", "running", "trim", "holders"]
+CORE += ["job", "recover_actors", "running", "trim", "holders"]
 DEATHS, SEED, SECONDS = "6000", "1", 120
 
 #: What it is called, the file, what stands there, what instead, and the test if it is another.
@@ -229,8 +229,8 @@ FAULTS = (
     ),
     (
         "the object of an actor that lives goes",
-        "recover.c",
-        "return actor_state(a) == PR_ACTOR_DEAD && !pr_pending_calls(a);",
+        "recover_actors.c",
+        "return pr_actor_state(a) == PR_ACTOR_DEAD && !pr_pending_calls(a);",
         "return 1;",
         "actor_ends",
     ),
@@ -240,7 +240,12 @@ FAULTS = (
         "if ((t->flags & (PR_TASK_CALL | PR_TASK_OVER)) == PR_TASK_CALL)",
         "if (0)",
     ),
-    ("an actor does not hold its death", "recover.c", "if (a->death) count(r, a->death);", ""),
+    (
+        "an actor does not hold its death",
+        "recover_actors.c",
+        "if (a->death) count(r, a->death);",
+        "",
+    ),
     (
         "locks of actors' queues stay",
         "recover.c",

@@ -1,0 +1,47 @@
+/* What the parts of the recovery share: recover.c, and recover_actors.c. The world is stopped. */
+#ifndef PYRAY_RECOVER_H
+#define PYRAY_RECOVER_H
+
+#include "actor.h"
+
+typedef struct {
+    PrSession *s;
+    uint32_t process; /* that was killed, and: */
+    PrRetry retry;    /* what becomes of its task */
+    uint32_t n_objects, n_tasks, n_actors, n_processes;
+    uint8_t *claimed; /* objects that are returns of a task that is not over */
+    PrExtent *extents;
+    size_t n_extents, room;
+    uint32_t *broken; /* tasks that are to fail */
+    size_t n_broken;
+} Rebuild;
+
+static inline int is_live(const PrSession *s, uint32_t process) {
+    return process && process < s->control->max_processes &&
+           atomic_load(&s->processes[process].state) == PR_PROCESS_LIVE;
+}
+
+/* One more reference to that object. */
+static inline void count(Rebuild *r, PrHandle h) {
+    atomic_fetch_add_explicit(&r->s->objects[pr_slot(h)].refs, 1, memory_order_relaxed);
+}
+
+static inline int is_pending(const PrTask *t) {
+    int state = pr_state(atomic_load(&t->state));
+    return state >= PR_TASK_WAITING && state <= PR_TASK_CANCELLED;
+}
+
+/* -- recover_actors.c, in this order ----------------------------------------------------------- */
+
+/* Once it is settled which tasks there are: which actors. Their queues and counts are empty. */
+void pr_settle_actors(Rebuild *r);
+/* What they refer to. */
+void pr_count_actors(Rebuild *r);
+/* Whether an object that nobody refers to goes: that of an actor only if that is dead, too. */
+int pr_may_go(const PrSession *s, PrObject *o);
+/* Its slot is free. */
+void pr_forget_actor(PrActor *a);
+/* The list of free slots. */
+void pr_rebuild_actors(Rebuild *r);
+
+#endif
