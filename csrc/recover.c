@@ -574,6 +574,7 @@ static void rebuild(Rebuild *r) {
     pr_count_actors(r);
     count_contents(r);
     rebuild_names(r);
+    pr_drop_unwanted_actors(r);
     settle_objects(r);
     rebuild_objects(r);
     pr_rebuild_actors(r);

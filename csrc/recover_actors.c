@@ -63,6 +63,21 @@ void pr_count_actors(Rebuild *r) {
     }
 }
 
+void pr_drop_unwanted_actors(Rebuild *r) {
+    PrSession *s = r->s;
+    for (uint32_t i = 1; i < r->n_actors; i++) {
+        const PrActor *a = &s->actors[i];
+        uint32_t task = pr_slot(atomic_load(&a->creation));
+        PrTask *t = &s->tasks[task];
+        if (pr_actor_state(a) != PR_ACTOR_LIVE || !task || !t->attempt) continue;
+        if (pr_state(atomic_load(&t->state)) != PR_TASK_READY) continue;
+        if (atomic_load(&s->objects[a->object].refs) || pr_pending_calls(a)) continue;
+        pr_set_task_state(t, PR_TASK_RUNNING);
+        atomic_store(&t->worker, s->index);
+        r->broken[r->n_broken++] = task;
+    }
+}
+
 void pr_rebuild_actors(Rebuild *r) {
     PrTable *table = &r->s->control->actors;
     table->head = table->n_free = 0;

@@ -436,6 +436,25 @@ static void test_restart_without_references(void) {
     end_session(&s);
 }
 
+/* Nobody refers to it, and it has no calls: nobody can ever call it. */
+static void test_no_restart_for_nobody(void) {
+    PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
+    Actor a = actor_with(&s, -1, NULL, 0), b = actor_with(&s, -1, NULL, 0);
+    begin_actor(&w, &a);
+    release(&s, a.object);
+    release(&s, b.object); /* not made yet: that is not anew */
+    crash(&w, &s);
+    SOUND(&s);
+    CHECK(is_gone(&s, a.object));
+    expect_code(&s, a.death, PR_ACTOR_DIED);
+    w = join_session(&s, PR_WORKER);
+    end_actor(&w, begin_actor(&w, &b));
+    CHECK(nothing_to_do(&w));
+    expect_code(&s, b.death, PR_ACTOR_DIED);
+    leave_session(&w);
+    end_session(&s);
+}
+
 /* A caller dies: its calls are made all the same, and hold back nobody else's. */
 static void test_crash_of_a_caller(void) {
     PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER),
@@ -625,6 +644,7 @@ int main(void) {
     RUN(test_restart);
     RUN(test_restarts_are_counted);
     RUN(test_restart_without_references);
+    RUN(test_no_restart_for_nobody);
     RUN(test_crash_of_a_caller);
     RUN(test_slot_of_a_caller);
     RUN(test_call_and_drop);

@@ -174,8 +174,8 @@ cdef class Actor:
         return self.wait_for_call()
 
     def poll(self):
-        """The next call, which this process has begun; 0 if none waits."""
-        return pr_next_call(&self.x.session.s, self.actor)
+        """The next call, which this process has begun; 0 if none waits, or it begins no more."""
+        return 0 if self.is_told_to_leave() else pr_next_call(&self.x.session.s, self.actor)
 
     def take(self):
         """The next call, which is not begun, with what `begin` wants to know; None: none waits."""
@@ -186,8 +186,9 @@ cdef class Actor:
         return task, epoch, self.x.label(self.x.session.s.tasks[task].label).group
 
     def begin(self, uint32_t task, uint64_t epoch):
-        """Whether the call that was taken is to be run: not if it comes again, or was cancelled."""
-        return pr_begin_call(&self.x.session.s, task, epoch) != 0
+        """Whether the call that was taken is to be run: not if it comes again, or was cancelled, or
+        the actor is to end."""
+        return not self.is_told_to_leave() and pr_begin_call(&self.x.session.s, task, epoch) != 0
 
     def events(self):
         """How often this process was notified."""

@@ -36,6 +36,11 @@ class Same:
         ray.actor.exit_actor()
 
 
+@ray.remote(num_cpus=0)
+def wait_in_a_task(actor, wanted):
+    return [actor.same.remote(*wanted), actor.same.remote(1)]
+
+
 @pytest.fixture
 def gate(tmp_path):
     return Gate(tmp_path)
@@ -210,6 +215,45 @@ class TestRecursive:
         assert ray.get(wanted) == "passed"
 
 
-@ray.remote(num_cpus=0)
-def wait_in_a_task(actor, wanted):
-    return [actor.same.remote(*wanted), actor.same.remote(1)]
+class Polite:
+    """In a loop; what is not async stops it, so that the calls behind come at once."""
+
+    async def nothing(self): ...
+
+    def hold(self, gate):
+        gate.pass_through()
+
+    def f(self):
+        return 1
+
+
+class PoliteInThreads:
+    def hold(self, gate):
+        gate.pass_through()
+
+    def f(self):
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "group"),
+    [
+        (Polite, {}, None),
+        (Polite, {"concurrency_groups": {"io": 2}}, "io"),
+        (PoliteInThreads, {"concurrency_groups": {"io": 1}}, "io"),
+    ],
+)
+def test_nothing_is_answered_after_terminate(cls, options, group, gate):
+    polite = (ray.remote(**options) if options else ray.remote)(cls).remote()
+    methods = [polite.hold, polite.__ray_terminate__, polite.f]
+    if group:
+        methods = [method.options(concurrency_group=group) for method in methods]
+    hold, terminate, f = methods
+    held = hold.remote(gate)
+    gate.until_begun()
+    calls = [terminate.remote(), *(f.remote() for _ in range(5))]
+    gate.open()
+    assert ray.get(held, timeout=SOON) is None
+    for call in calls[1:]:
+        with pytest.raises(ActorDiedError):
+            ray.get(call, timeout=SOON)
