@@ -119,8 +119,27 @@ enum {
  * 0, PR_TIMEOUT, PR_INTERRUPTED (by a signal; with PR_ONCE by a notice), PR_ENDED. */
 int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
             int any_failure, int how);
-/* Waits until one of them is ready, or this process was notified since its `event` was `seen`. */
-int pr_wait_news(PrSession *s, const uint32_t *slots, size_t n, int64_t deadline, uint32_t seen);
+/* Objects that this process waits for, for long: it hears of each that is ready without a look at
+ * the others. Private, and not for two threads at a time. */
+typedef struct {
+    uint64_t *slots; /* bits: they are waited for */
+    uint32_t n;      /* how many */
+    uint64_t epoch;  /* when all of them were looked at */
+} PrVigil;
+
+/* 0 or PR_FULL. */
+int pr_vigil_begin(PrSession *s, PrVigil *v);
+/* `s` is NULL if the process has left the session. */
+void pr_vigil_end(PrSession *s, PrVigil *v);
+/* One that this process holds until it is removed, or found ready. With PR_NEXT, as in pr_wait. */
+void pr_vigil_add(PrSession *s, PrVigil *v, uint32_t waited);
+void pr_vigil_remove(PrSession *s, PrVigil *v, uint32_t slot);
+/* Up to `room` of those that are ready, and perhaps some that are not; they are waited for no
+ * longer. */
+size_t pr_vigil_ready(PrSession *s, PrVigil *v, uint32_t *slots, size_t room);
+/* Waits until this process was notified since its `event` was `seen`, as it is when one of them is
+ * ready. Any thread may. 0, PR_INTERRUPTED, PR_ENDED. */
+int pr_vigil_sleep(PrSession *s, uint32_t seen);
 
 /* -- names ------------------------------------------------------------------------------------- */
 

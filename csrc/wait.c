@@ -7,7 +7,14 @@
  * once. `missing` only says when waking is worth it: too small a number costs a needless look, as a
  * waiter always looks at the states themselves. One count serves all threads of a process: when
  * several wait, it is 0, and each event wakes all of them.
+ *
+ * A vigil counts as a thread that waits as long as it is not empty, so that none of its bits goes
+ * but by who makes the object ready: then those that are ready are the ones whose bits are gone. In
+ * two cases that is not so, and they are looked at: another thread that waited for the same object
+ * may have cleared the bit, and a recovery fails what is lost without a look at bitmaps.
  */
+#include <stdlib.h>
+
 #include "futex.h"
 #include "object.h"
 
@@ -94,8 +101,8 @@ static int sleep_on(PrSession *s, uint32_t seen, int64_t left, int how) {
     return !status && atomic_load(&s->control->ended) ? PR_ENDED : status;
 }
 
-static int wait_from(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
-                     int any_failure, int how, const uint32_t *since) {
+int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
+            int any_failure, int how) {
     size_t ready = count_ready(s, slots, n, needed, any_failure);
     int32_t missing = needed > INT32_MAX ? INT32_MAX : (int32_t)needed, twice = -1;
     int status = 0;
@@ -103,7 +110,7 @@ static int wait_from(PrSession *s, const uint32_t *slots, size_t n, size_t neede
     begin_wait(s);
     for (;;) {
         int64_t left = deadline < 0 ? -1 : deadline - pr_now();
-        uint32_t seen = since ? *since : atomic_load(&s->self->event);
+        uint32_t seen = atomic_load(&s->self->event);
         if (deadline >= 0 && left <= 0) status = PR_TIMEOUT;
         if (status) break;
         if (twice < 0) {
@@ -123,15 +130,6 @@ static int wait_from(PrSession *s, const uint32_t *slots, size_t n, size_t neede
     return ready >= needed ? 0 : status;
 }
 
-int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
-            int any_failure, int how) {
-    return wait_from(s, slots, n, needed, deadline, any_failure, how, NULL);
-}
-
-int pr_wait_news(PrSession *s, const uint32_t *slots, size_t n, int64_t deadline, uint32_t seen) {
-    return wait_from(s, slots, n, 1, deadline, 0, PR_ONCE, &seen);
-}
-
 int pr_name_wait(PrSession *s, uint32_t seen, int64_t deadline, int how) {
     PrControl *c = s->control;
     int status = 0;
@@ -147,6 +145,91 @@ int pr_name_wait(PrSession *s, uint32_t seen, int64_t deadline, int how) {
     }
     end_wait(s, &(uint32_t){0}, 1);
     return atomic_load(&c->named) != seen ? 0 : status;
+}
+
+/* -- vigils ------------------------------------------------------------------------------------ */
+
+int pr_vigil_begin(PrSession *s, PrVigil *v) {
+    *v = (PrVigil){.slots = calloc(s->control->bitmap_words, sizeof *v->slots)};
+    return v->slots ? 0 : PR_FULL;
+}
+
+static uint32_t words_in_use(const PrSession *s) {
+    return (atomic_load(&s->control->objects.used) + 63) / 64;
+}
+
+static void open_vigil(PrSession *s, PrVigil *v) {
+    v->epoch = pr_epoch(s);
+    begin_wait(s);
+    expect(s, 0);
+}
+
+/* As end_wait: who waited besides has left its bits. */
+static void close_vigil(PrSession *s) {
+    PrProcess *self = s->self;
+    if (atomic_fetch_sub(&self->waiting, 1) > 1) return;
+    for (uint32_t i = 0; i < words_in_use(s); i++)
+        if (atomic_load_explicit(&s->watch[i], memory_order_relaxed)) atomic_store(&s->watch[i], 0);
+    if (atomic_load(&self->waiting)) pr_notify(s, self);
+}
+
+void pr_vigil_end(PrSession *s, PrVigil *v) {
+    if (s && v->n) close_vigil(s);
+    free(v->slots);
+    *v = (PrVigil){0};
+}
+
+void pr_vigil_add(PrSession *s, PrVigil *v, uint32_t waited) {
+    uint32_t slot = waited & ~PR_NEXT;
+    uint64_t bit = (uint64_t)1 << (slot & 63), *word = &v->slots[slot >> 6];
+    if (!(*word & bit) && !v->n++) open_vigil(s, v);
+    *word |= bit;
+    watch(s, slot);
+    if (has_item(s, waited)) atomic_fetch_and(&s->watch[slot >> 6], ~bit);
+    /* Who made it ready before has told nobody of it. */
+    if (!(atomic_load(&s->watch[slot >> 6]) & bit)) pr_notify(s, s->self);
+}
+
+static void forget(PrSession *s, PrVigil *v, uint32_t slot) {
+    v->slots[slot >> 6] &= ~((uint64_t)1 << (slot & 63));
+    if (!--v->n) close_vigil(s);
+}
+
+void pr_vigil_remove(PrSession *s, PrVigil *v, uint32_t slot) {
+    if (v->slots[slot >> 6] >> (slot & 63) & 1) forget(s, v, slot);
+}
+
+/* Bits of those that are ready, or have an item, go. */
+static void look_at_all(PrSession *s, const PrVigil *v) {
+    for (uint32_t i = 0; i < words_in_use(s); i++)
+        for (uint64_t bits = v->slots[i]; bits; bits &= bits - 1) {
+            uint32_t slot = i * 64 + (uint32_t)__builtin_ctzll(bits);
+            uint64_t word = word_of(s, slot);
+            if (pr_is_ready(word) || (word & PR_STREAM && pr_stream_length(s, slot)))
+                atomic_fetch_and(&s->watch[i], ~(bits & -bits));
+        }
+}
+
+size_t pr_vigil_ready(PrSession *s, PrVigil *v, uint32_t *slots, size_t room) {
+    uint64_t epoch = pr_epoch(s);
+    size_t n = 0;
+    if (v->n && v->epoch != epoch) look_at_all(s, v);
+    v->epoch = epoch;
+    for (uint32_t i = 0; v->n && i < words_in_use(s); i++) {
+        uint64_t bits = v->slots[i];
+        if (bits) bits &= ~atomic_load(&s->watch[i]);
+        for (; bits; bits &= bits - 1) {
+            if (n == room) return n;
+            slots[n] = i * 64 + (uint32_t)__builtin_ctzll(bits);
+            forget(s, v, slots[n++]);
+        }
+    }
+    return n;
+}
+
+int pr_vigil_sleep(PrSession *s, uint32_t seen) {
+    expect(s, 0);
+    return sleep_on(s, seen, -1, 0);
 }
 
 /* -- streams ----------------------------------------------------------------------------------- */

@@ -31,6 +31,44 @@ static int yield_item(PrSession *w, PrHandle stream, uint64_t number) {
     return status;
 }
 
+/* Who waits for the next item among other objects. */
+static void test_vigil(void) {
+    PrSession s = small_session(), w = join_session(&s, PR_WORKER);
+    uint32_t task, found[2], seen;
+    PrHandle stream = open_stream(&s, &w, &task), item;
+    uint32_t slot = pr_slot(stream);
+    PrVigil v;
+    EQUAL(pr_vigil_begin(&s, &v), 0);
+    pr_vigil_add(&s, &v, slot | PR_NEXT);
+    EQUAL(pr_vigil_ready(&s, &v, found, 2), 0);
+    for (uint64_t i = 0; i < 3; i++) {
+        seen = atomic_load(&s.self->event);
+        EQUAL(yield_item(&w, stream, i), 0);
+        EQUAL(yield_item(&w, stream, i), 0);
+        CHECK(atomic_load(&s.self->event) != seen);
+        EQUAL(pr_vigil_sleep(&s, seen), 0);
+        for (int k = 0; k < 2; k++) { /* the second one is there already */
+            EQUAL(pr_vigil_ready(&s, &v, found, 2), 1);
+            EQUAL(found[0], slot);
+            CHECK((item = pr_stream_take(&s, slot)));
+            release(&s, item);
+            pr_vigil_add(&s, &v, slot | PR_NEXT);
+        }
+        EQUAL(pr_vigil_ready(&s, &v, found, 2), 0);
+    }
+    /* After a recovery all are looked at: one who has put an item may have told nobody. */
+    yield_item(&w, stream, 7);
+    atomic_fetch_or(&s.watch[slot >> 6], (uint64_t)1 << (slot & 63));
+    EQUAL(pr_vigil_ready(&s, &v, found, 2), 0);
+    pr_recover(&s, 0, 0, "");
+    EQUAL(pr_vigil_ready(&s, &v, found, 2), 1);
+    pr_vigil_end(&s, &v);
+    end_stream(&w, task, stream);
+    release(&s, stream);
+    leave_session(&w);
+    end_session(&s);
+}
+
 static void test_stream(void) {
     PrSession s = small_session(), w = join_session(&s, PR_WORKER);
     uint32_t task;
@@ -412,6 +450,7 @@ static void test_end_of_backlog(void) {
 
 int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
+    RUN(test_vigil);
     RUN(test_stream);
     RUN(test_closed_stream);
     RUN(test_stream_between_threads);

@@ -1,4 +1,6 @@
 /* Waiting for objects: by processes and threads, while they are sealed, and interrupted. */
+#include <sys/mman.h>
+
 #include "runtime.h"
 
 /* -- waiting ----------------------------------------------------------------------------------- */
@@ -30,7 +32,6 @@ typedef struct {
     const PrHandle *handles;
     int n, failed; /* the failed-th fails */
     uint64_t seed;
-    _Atomic int stop;
 } Sealer;
 
 static void *seal_all(void *with) {
@@ -204,45 +205,142 @@ static void test_interrupted(void) {
     end_session(&a);
 }
 
-static void *notify_or_seal(void *with) {
-    Sealer *sealer = with;
-    for (int i = 0; i < sealer->n; i++) {
-        UNTIL(atomic_load(&sealer->stop) == i); /* it is about to wait, or does */
-        if (i % 2) pr_notify(sealer->s, &sealer->s->processes[1]);
-        else pr_seal(sealer->s, sealer->handles[i], 0);
+/* -- vigils ------------------------------------------------------------------------------------ */
+
+typedef struct {
+    PrSession *s;
+    const uint32_t *slots;
+    uint32_t n;
+    _Atomic int over;
+} Other;
+
+/* Another thread of the process waits for some of the same objects, or not long enough. */
+static void *wait_besides(void *with) {
+    Other *o = with;
+    uint64_t seed = 3;
+    while (!atomic_load(&o->over)) {
+        uint32_t first = (uint32_t)below(&seed, o->n);
+        pr_wait(o->s, o->slots + first, o->n - first, 1 + below(&seed, o->n - first),
+                pr_now() + (int64_t)below(&seed, MS / 5), 0, 0);
     }
     return NULL;
 }
 
-/* News are what happened since the number was taken, be it before the wait began. */
-static void test_wait_news(void) {
-    enum { N = 300 };
+static uint32_t take_ready(PrSession *s, PrVigil *v, uint8_t *found, uint32_t room) {
+    uint32_t slots[7], n = 0, k;
+    while ((k = (uint32_t)pr_vigil_ready(s, v, slots, room))) {
+        for (uint32_t i = 0; i < k; i++) {
+            CHECK(!found[slots[i]]);
+            if (pr_is_ready(atomic_load(&s->objects[slots[i]].state))) {
+                found[slots[i]] = 1;
+                n++;
+            } else {
+                pr_vigil_add(s, v, slots[i]);
+            }
+        }
+    }
+    return n;
+}
+
+/* Each is found once it is sealed, and once. Some are added while others come. */
+static void vigil_while_sealed(int besides, int rounds) {
+    enum { N = 200 };
     PrSession a = small_session(), b = join_session(&a, PR_CLIENT);
-    PrHandle handles[N];
-    uint32_t slot, seen = atomic_load(&a.self->event);
-    CHECK(a.self == &a.processes[1]);
-    for (int i = 0; i < N; i++) pr_hold(&a, pr_slot(handles[i] = reserve(&b)));
-    slot = pr_slot(handles[0]);
-    EQUAL(pr_wait_news(&a, &slot, 1, pr_now() + MS, seen), PR_TIMEOUT);
-    pr_notify(&b, a.self);
-    EQUAL(pr_wait_news(&a, &slot, 1, -1, seen), PR_INTERRUPTED);
-    EQUAL(pr_wait_news(&a, &slot, 0, -1, seen), PR_INTERRUPTED);
-    EQUAL(pr_wait_news(&a, &slot, 1, pr_now() + MS, seen + 1), PR_TIMEOUT);
-    Sealer sealer = {.s = &b, .handles = handles, .n = N, .stop = -1};
-    pthread_t thread = start_thread(notify_or_seal, &sealer);
-    for (int i = 0; i < N; i++) {
-        slot = pr_slot(handles[i]);
-        seen = atomic_load(&a.self->event);
-        atomic_store(&sealer.stop, i);
-        EQUAL(pr_wait_news(&a, &slot, 1, soon(), seen), i % 2 ? PR_INTERRUPTED : 0);
+    PrVigil v;
+    EQUAL(pr_vigil_begin(&a, &v), 0);
+    uint8_t *found = calloc(a.control->objects.limit, 1);
+    for (int round = 0; round < rounds; round++) {
+        PrHandle handles[N];
+        uint32_t slots[N], n = 0, added = 0, seen;
+        Sealer sealer = {.s = &b, .handles = handles, .n = N, .failed = 5, .seed = (uint64_t)round};
+        Other other = {.s = &a, .slots = slots, .n = N};
+        pthread_t threads[2];
+        for (int i = 0; i < N; i++) {
+            slots[i] = pr_slot(handles[i] = reserve(&b));
+            found[slots[i]] = 0;
+            pr_hold(&a, slots[i]);
+        }
+        threads[0] = start_thread(seal_all, &sealer);
+        if (besides) threads[1] = start_thread(wait_besides, &other);
+        while (n < N) {
+            seen = atomic_load(&a.self->event);
+            for (int k = 0; k < 20 && added < N; k++) pr_vigil_add(&a, &v, slots[added++]);
+            uint32_t more = take_ready(&a, &v, found, 1 + (uint32_t)round % 7);
+            n += more;
+            if (!more && added == N && n < N) EQUAL(pr_vigil_sleep(&a, seen), 0);
+        }
+        atomic_store(&other.over, 1);
+        join_threads(threads, 1 + besides);
+        EQUAL(v.n, 0);
+        EQUAL(atomic_load(&a.self->waiting), 0);
+        for (uint32_t i = 0; !besides && i < a.control->bitmap_words; i++)
+            EQUAL(atomic_load(&a.watch[i]), 0);
+        for (int i = 0; i < N; i++) {
+            release(&a, handles[i]);
+            release(&b, handles[i]);
+        }
     }
-    join_threads(&thread, 1);
-    for (int i = 0; i < N; i++) {
-        if (i % 2) pr_seal(&b, handles[i], 0);
-        release(&a, handles[i]);
-        release(&b, handles[i]);
-    }
+    free(found);
+    pr_vigil_end(&a, &v);
+    SOUND(&a);
     leave_session(&b);
+    end_session(&a);
+}
+
+static void test_vigil(void) {
+    vigil_while_sealed(0, 100);
+    vigil_while_sealed(1, 100);
+}
+
+static void test_vigil_step_by_step(void) {
+    PrSession a = small_session(), b = join_session(&a, PR_CLIENT);
+    PrHandle there = put(&a, 1, 1, NULL, 0), h[3] = {reserve(&b), reserve(&b), reserve(&b)};
+    uint32_t slots[4], seen = atomic_load(&a.self->event);
+    PrVigil v;
+    for (int i = 0; i < 3; i++) pr_hold(&a, pr_slot(h[i]));
+    EQUAL(pr_vigil_begin(&a, &v), 0);
+    EQUAL(pr_vigil_ready(&a, &v, slots, 4), 0);
+    pr_vigil_add(&a, &v, pr_slot(h[0]));
+    pr_vigil_add(&a, &v, pr_slot(h[0])); /* again: nothing happens */
+    pr_vigil_add(&a, &v, pr_slot(h[1]));
+    pr_vigil_add(&a, &v, pr_slot(h[2]));
+    EQUAL(v.n, 3);
+    EQUAL(atomic_load(&a.self->waiting), 1);
+    EQUAL(atomic_load(&a.self->event), seen);
+    EQUAL(pr_vigil_ready(&a, &v, slots, 4), 0);
+    pr_seal(&b, h[1], 0);
+    CHECK(atomic_load(&a.self->event) != seen);
+    EQUAL(pr_vigil_sleep(&a, seen), 0);
+    EQUAL(pr_vigil_ready(&a, &v, slots, 4), 1);
+    EQUAL(slots[0], pr_slot(h[1]));
+    /* One that is there: who sleeps is told. */
+    seen = atomic_load(&a.self->event);
+    pr_vigil_add(&a, &v, pr_slot(there));
+    CHECK(atomic_load(&a.self->event) != seen);
+    EQUAL(pr_vigil_sleep(&a, seen), 0);
+    EQUAL(pr_vigil_ready(&a, &v, slots, 4), 1);
+    EQUAL(slots[0], pr_slot(there));
+    pr_vigil_remove(&a, &v, pr_slot(h[2]));
+    pr_vigil_remove(&a, &v, pr_slot(h[2]));
+    pr_seal(&b, h[2], 0);
+    EQUAL(pr_vigil_ready(&a, &v, slots, 4), 0);
+    EQUAL(v.n, 1);
+    /* The one who was to seal it dies. */
+    seen = atomic_load(&a.self->event);
+    atomic_store(&b.self->start_time, 0);
+    munmap(b.held, (uint64_t)b.control->objects.limit * sizeof(uint32_t));
+    pr_recover(&a, b.index, PR_WORKER_CRASHED, "");
+    CHECK(atomic_load(&a.self->event) != seen);
+    EQUAL(pr_vigil_sleep(&a, seen), 0);
+    EQUAL(pr_vigil_ready(&a, &v, slots, 4), 1);
+    EQUAL(slots[0], pr_slot(h[0]));
+    EQUAL(atomic_load(&a.self->waiting), 0);
+    atomic_store(&a.control->ended, 1);
+    EQUAL(pr_vigil_sleep(&a, atomic_load(&a.self->event)), PR_ENDED);
+    atomic_store(&a.control->ended, 0);
+    pr_vigil_end(&a, &v);
+    for (int i = 0; i < 3; i++) release(&a, h[i]);
+    release(&a, there);
     end_session(&a);
 }
 
@@ -272,7 +370,8 @@ int main(void) {
     RUN(test_wait);
     RUN(test_wait_in_threads);
     RUN(test_interrupted);
-    RUN(test_wait_news);
+    RUN(test_vigil);
+    RUN(test_vigil_step_by_step);
     RUN(test_maker_dies);
     printf("ok\n");
     return 0;

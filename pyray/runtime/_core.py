@@ -9,7 +9,6 @@ from pyray.runtime._object import (
     get,
     get_checked,
     get_session,
-    news,
     publish,
     put,
     ready,
@@ -17,7 +16,6 @@ from pyray.runtime._object import (
     set_session,
     store,
     wait,
-    wait_for_news,
 )
 from pyray.runtime._task import (
     Call,
@@ -29,6 +27,7 @@ from pyray.runtime._task import (
     current_job,
     set_job,
 )
+from pyray.runtime._vigil import Vigil
 from pyray.runtime._worker import (
     cancel_requested,
     current_function,
@@ -49,6 +48,7 @@ __all__ = [
     "ObjectRefGenerator",
     "Session",
     "Submitter",
+    "Vigil",
     "actor_state",
     "cancel",
     "cancel_requested",
@@ -64,7 +64,6 @@ __all__ = [
     "is_cancelled",
     "kill_actor",
     "list_actors",
-    "news",
     "own_function",
     "publish",
     "put",
@@ -76,5 +75,4 @@ __all__ = [
     "store",
     "task_errors",
     "wait",
-    "wait_for_news",
 ]

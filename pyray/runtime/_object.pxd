@@ -23,7 +23,9 @@ cdef object end_collecting()
 cdef int wait_for(Session session, const uint32_t *slots, size_t n, size_t needed,
                   int64_t deadline, bint any_failure) except -1
 cdef int64_t deadline_of(object timeout) except? -2
+cdef uint32_t waited_slot(object waitable) except 0
 cdef void set_in_task(bint value) noexcept
+cdef bint runs_task() noexcept
 cdef uint32_t give_cpu(Session session) noexcept
 cdef int wait_for_room(Session session, uint32_t task) except -1
 cdef void take_cpu(Session session, uint32_t number) noexcept

@@ -75,6 +75,10 @@ cdef void set_in_task(bint value) noexcept:
     in_task = value
 
 
+cdef bint runs_task() noexcept:
+    return in_task
+
+
 cdef object ended(str text):
     from pyray.runtime.exceptions import RaySystemError
     return RaySystemError(text)
@@ -758,35 +762,6 @@ def wait(list refs, Py_ssize_t num_returns, timeout):
     finally:
         PyMem_Free(slots)
     return split(session, refs, num_returns)
-
-
-def news():
-    """How often this process was notified; what happens later is news to wait_for_news()."""
-    cdef Session session = open_session()
-    return <uint32_t> session.s.self.event
-
-
-def wait_for_news(list refs, uint32_t since, timeout=None):
-    """Waits until one of the references is ready, or this process was notified since news() was
-    `since`, as the session's interrupt() does. For the thread that serves futures."""
-    cdef Session session = open_session()
-    cdef Py_ssize_t n = PyList_GET_SIZE(refs), i
-    cdef uint32_t *slots = <uint32_t *> PyMem_Malloc(n * sizeof(uint32_t) + 1)
-    cdef int64_t deadline = deadline_of(0.5 if timeout is None else timeout)
-    cdef uint32_t number = 0
-    try:
-        for i in range(n):
-            slots[i] = waited_slot(<object> PyList_GET_ITEM(refs, i))
-        if in_task:
-            number = give_cpu(session)
-        try:
-            with nogil:
-                pr_wait_news(&session.s, slots, n, deadline, since)
-        finally:
-            if in_task:
-                take_cpu(session, number)
-    finally:
-        PyMem_Free(slots)
 
 
 def ready(ref):

@@ -1,7 +1,8 @@
 """Futures of references, and awaiting them: one thread serves all that a process waits for.
 
-The thread sleeps in the core until an object is ready or something was added. A result is decoded
-in the thread, so that an event loop only hands it on. May import the core.
+The thread sleeps in the core until an object is ready, and is told which: it never looks at all of
+them. A result is decoded in the thread, so that an event loop only hands it on. May import the
+core.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Future
+from functools import partial
 
 from . import _core
 
@@ -74,23 +76,35 @@ class _Waiting:
 
 
 class _Server:
-    """The thread, and what it waits for."""
+    """The thread, and what it waits for: futures by the slots of the objects."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self._session = _core.get_session()
-        self._changed = threading.Condition()
-        self._added: list[_Waiting] = []
+        self._vigil = _core.Vigil()
+        self._changed = threading.Condition()  # guards what follows, and the vigil
+        self._waiting: dict[int, dict[Future[Any], _Waiting]] = {}
         self._ended = False
         self._thread = threading.Thread(target=self._serve, name="pyray-futures", daemon=True)
         self._thread.start()
 
     def add(self, waiting: _Waiting) -> None:
         with self._changed:
-            self._added.append(waiting)
-            self._changed.notify()
-        if self._session is not None:
-            self._session.interrupt()
+            if self._ended:
+                raise _ended()
+            slot = self._vigil.add(waiting.ref)
+            if not self._waiting:
+                self._changed.notify()
+            self._waiting.setdefault(slot, {})[waiting.future] = waiting
+        waiting.future.add_done_callback(partial(self._forget, slot))
+
+    def _forget(self, slot: int, future: Future[Any]) -> None:
+        """If it was cancelled; any other has gone before it was settled."""
+        with self._changed:
+            found = self._waiting.get(slot, {})
+            if found.pop(future, None) is not None and not found:
+                del self._waiting[slot]
+                self._vigil.remove(slot)
 
     def serves(self, session: Any) -> bool:
         return self._session is session and not self._ended
@@ -105,36 +119,51 @@ class _Server:
             self._thread.join(5)
 
     def _serve(self) -> None:
-        waiting: list[_Waiting] = []
-        while True:
-            with self._changed:
-                while not (waiting or self._added or self._ended):
-                    self._changed.wait()
-                # Before the list: what is added later is news.
-                since = _news()
-                waiting += self._added
-                self._added.clear()
+        while not self._ended:
             try:
-                if self._ended:
-                    _fail(waiting, _ended())
-                    return
-                waiting = [item for item in waiting if not _serve_one(item)]
-                if waiting:
-                    _core.wait_for_news([item.ref for item in waiting], since)
+                ready, since = self._look()
+                for item in ready:
+                    _settle(item.future, item.result)
+                if not ready and not self._ended:
+                    self._vigil.sleep(since)
             except BaseException as error:
                 # The session is over, or its node has died: so is everything that was waited for.
-                _fail(waiting, error)
-                waiting = []
+                self._fail(_ended() if self._ended else error)
+        self._fail(_ended())
 
+    def _look(self) -> tuple[list[_Waiting], int]:
+        """What is ready, and from when on there may be more."""
+        with self._changed:
+            while not (self._waiting or self._ended):
+                self._changed.wait()
+            since = self._vigil.events()
+            return self._take_ready(), since
 
-def _serve_one(item: _Waiting) -> bool:
-    """Whether the future is settled, by whomever."""
-    if item.future.cancelled():
-        return True
-    if not item.is_ready():
-        return False
-    _settle(item.future, item.result)
-    return True
+    def _take_ready(self) -> list[_Waiting]:
+        found: list[_Waiting] = []
+        rest: dict[int, dict[Future[Any], _Waiting]] = {}
+        for slot in self._vigil.ready():
+            rest[slot] = {}
+            for future, item in self._waiting.get(slot, {}).items():
+                if item.is_ready():
+                    found.append(item)
+                else:
+                    self._vigil.add(item.ref)
+                    rest[slot][future] = item
+        for slot, items in rest.items():  # now that nothing can go wrong any more
+            if items:
+                self._waiting[slot] = items
+            else:
+                self._waiting.pop(slot, None)
+        return found
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            waiting = [item for items in self._waiting.values() for item in items.values()]
+            self._waiting.clear()
+        for item in waiting:
+            if item.future.set_running_or_notify_cancel():
+                item.future.set_exception(error)
 
 
 def _settle(future: Future[Any], result: Callable[[], Any]) -> None:
@@ -146,19 +175,6 @@ def _settle(future: Future[Any], result: Callable[[], Any]) -> None:
         future.set_exception(error)
     else:
         future.set_result(value)
-
-
-def _fail(waiting: list[_Waiting], error: BaseException) -> None:
-    for item in waiting:
-        if item.future.set_running_or_notify_cancel():
-            item.future.set_exception(error)
-
-
-def _news() -> int:
-    try:
-        return _core.news()
-    except Exception:
-        return 0  # the session has ended, which wait_for_news says
 
 
 def _ended() -> Exception:

@@ -217,8 +217,14 @@ cdef extern from "object.h" nogil:
     uint32_t PR_NEXT
     int pr_wait(PrSession *s, const uint32_t *slots, size_t n, size_t needed, int64_t deadline,
                 int any_failure, int how)
-    int pr_wait_news(PrSession *s, const uint32_t *slots, size_t n, int64_t deadline,
-                     uint32_t seen)
+    ctypedef struct PrVigil:
+        uint32_t n
+    int pr_vigil_begin(PrSession *s, PrVigil *v)
+    void pr_vigil_end(PrSession *s, PrVigil *v)
+    void pr_vigil_add(PrSession *s, PrVigil *v, uint32_t waited)
+    void pr_vigil_remove(PrSession *s, PrVigil *v, uint32_t slot)
+    size_t pr_vigil_ready(PrSession *s, PrVigil *v, uint32_t *slots, size_t room)
+    int pr_vigil_sleep(PrSession *s, uint32_t seen)
     PrHandle pr_name_find(PrSession *s, const uint8_t *key)
     int pr_name_set(PrSession *s, const uint8_t *key, PrHandle handle, PrHandle *found)
     int pr_name_remove(PrSession *s, const uint8_t *key, PrHandle only)

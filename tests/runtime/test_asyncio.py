@@ -11,6 +11,7 @@ import pytest
 from gates import Gate
 
 import pyray as ray
+from pyray.runtime import futures
 
 pytestmark = pytest.mark.usefixtures("session")
 
@@ -153,6 +154,63 @@ def test_cancelled_future(tmp_path):
     assert future.cancel()
     gate.open()
     assert ray.get(ref) == 1  # the task goes on
+
+
+def test_one_that_is_ready_costs_no_look_at_the_others(monkeypatch):
+    @ray.remote
+    class Box:
+        def __init__(self):
+            self.futures = {}
+
+        def future(self, i):
+            return self.futures.setdefault(i, asyncio.get_running_loop().create_future())
+
+        async def put(self, i):
+            self.future(i).set_result(i)
+
+        async def take(self, i):
+            return await self.future(i)
+
+    async def main():
+        box, n = Box.remote(), 100
+        taken = [box.take.remote(i).as_future() for i in range(n)]
+        for i in range(n):
+            await box.put.remote(i)
+            assert await taken[i] == i
+        return n
+
+    looks = []
+    ready = futures._core.ready
+    monkeypatch.setattr(futures._core, "ready", lambda ref: looks.append(ref) or ready(ref))
+    n = asyncio.run(main())
+    assert n < len(looks) <= 10 * n
+
+
+def test_many_that_wait_for_one(tmp_path):
+    gate = Gate(tmp_path)
+    ref = held.remote(gate, 5)
+    gate.until_begun()
+    waiting = [ref.future() for _ in range(50)]
+    for future in waiting[::2]:
+        assert future.cancel()
+    gate.open()
+    assert [future.result() for future in waiting[1::2]] == [5] * 25
+
+
+def test_a_cancelled_future_is_forgotten_at_once(tmp_path):
+    gates = [Gate(tmp_path, str(i)) for i in range(2)]
+    refs = [held.remote(gate) for gate in gates]
+    server = futures._server()
+    assert not server._waiting
+    waiting = [ref.future() for ref in refs]
+    assert len(server._waiting) == 2
+    for future in waiting:
+        assert future.cancel()
+    assert not server._waiting
+    for gate, ref in zip(gates, refs, strict=True):
+        gate.until_begun()
+        gate.open()
+        ray.get(ref)
 
 
 def test_generator():
