@@ -326,7 +326,6 @@ typedef struct {
     _Atomic int32_t n_woken;                /* processes with `woken` */
     _Alignas(64) _Atomic uint32_t wanted;   /* the node was told to look */
     _Atomic uint32_t asked;                 /* a task that runs is to stop, and may not know */
-    _Atomic uint32_t starting;              /* workers forked and not attached yet */
     _Atomic uint32_t spinners[PR_SPINNERS]; /* process index + 1, or 0 */
     _Atomic uint64_t deaths, retries, put_bytes, n_put;
 } PrControl;

@@ -203,11 +203,7 @@ static inline void start_players(PrSession *s, Player *players, int n,
 }
 
 static inline void stop_players(PrSession *s, Player *players, int n) {
-    for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++) {
-        if (&s->processes[i] == s->self) continue;
-        atomic_store(&s->processes[i].leave, 1);
-        pr_notify(s, &s->processes[i]);
-    }
+    ask_to_leave(s);
     for (int i = 0; i < n; i++) join_threads(&players[i].thread, 1);
 }
 

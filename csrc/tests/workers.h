@@ -134,13 +134,17 @@ static inline Pool *new_pool(PrSession *s, int n) {
     return pool;
 }
 
-static inline void end_pool(Pool *pool) {
-    PrSession *s = pool->s;
+/* All but the caller shall go when they are idle. */
+static inline void ask_to_leave(PrSession *s) {
     for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++) {
         if (&s->processes[i] == s->self) continue;
         atomic_store(&s->processes[i].leave, 1);
         pr_notify(s, &s->processes[i]);
     }
+}
+
+static inline void end_pool(Pool *pool) {
+    ask_to_leave(pool->s);
     join_threads(pool->threads, pool->n);
     free(pool);
 }

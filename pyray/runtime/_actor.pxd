@@ -24,6 +24,7 @@ cdef class Actor:
     cdef bint is_to_run(self, uint32_t task, PrTask *t)
     cdef object invoke(self, PrTask *t, Label label)
     cdef int run(self, uint32_t task) except -1
+    cdef int returned(self, uint32_t task, PrTask *t, Label label, object result) except -1
     cdef int failed(self, uint32_t task, PrTask *t, Label label, object error) except -1
     cdef int end(self) except -1
 

@@ -273,11 +273,17 @@ cdef class Actor:
             if t.flags & PR_TASK_STREAMING:
                 self.x.stream(task, t, result)
                 result = None
+        except BaseException as error:
+            return self.failed(task, t, label, error)
+        return self.returned(task, t, label, result)
+
+    cdef int returned(self, uint32_t task, PrTask *t, Label label, object result) except -1:
+        """The call is over: it has a result, which may be one that cannot be stored."""
+        try:
             self.x.seal(t, result, label.name)
         except BaseException as error:
-            self.failed(task, t, label, error)
-        else:
-            pr_finish(&self.x.session.s, task)
+            return self.failed(task, t, label, error)
+        pr_finish(&self.x.session.s, task)
         return 0
 
     def run_call(self, uint32_t task):
@@ -321,11 +327,10 @@ cdef class Actor:
                     return result, True
                 self.x.stream(task, t, result)
                 result = None
-            self.x.seal(t, result, label.name)
         except BaseException as error:
             self.failed(task, t, label, error)
         else:
-            pr_finish(&self.x.session.s, task)
+            self.returned(task, t, label, result)
         finally:
             self.calls.set(0)
         return DONE
@@ -336,13 +341,7 @@ cdef class Actor:
 
     def finish(self, uint32_t task, result):
         cdef PrTask *t = &self.x.session.s.tasks[task]
-        cdef Label label = self.x.label(t.label)
-        try:
-            self.x.seal(t, result, label.name)
-        except BaseException as error:
-            self.failed(task, t, label, error)
-        else:
-            pr_finish(&self.x.session.s, task)
+        self.returned(task, t, self.x.label(t.label), result)
 
     def fail(self, uint32_t task, error):
         cdef PrTask *t = &self.x.session.s.tasks[task]

@@ -1,7 +1,7 @@
 """The directory of a session: where it is, who may see it, when it goes.
 
-Imports settings only. `<tmp>/pyray-<uid>/session_<time>_<pid>/logs`, every part 0700, and
-`session_latest` beside the sessions, as Ray has it.
+Imports settings, and `private_folder` of the store. `<tmp>/pyray-<uid>/session_<time>_<pid>/logs`,
+every part 0700, and `session_latest` beside the sessions, as Ray has it.
 
 Whoever uses a session directory holds it open with a shared flock: the driver, and the node,
 which inherits it. The system drops that lock with the last of them, however they end. So after a
@@ -16,6 +16,8 @@ import fcntl
 import os
 import stat
 import time
+
+from pyray.store.private_folder import check_private
 
 from .settings import flag, setting
 
@@ -43,26 +45,8 @@ def root_directory(temp_dir: str | None = None) -> str:
         os.mkdir(root, 0o700)
     except FileExistsError:
         pass
-    _check_own(root)
+    check_private(root, "a session", "PYRAY_TMPDIR in the environment, or init(_temp_dir=...)")
     return root
-
-
-def _check_own(root: str) -> None:
-    """Refuse what another user made there before us, a link included."""
-    found = os.lstat(root)
-    if not stat.S_ISDIR(found.st_mode):
-        problem = "is not a directory"
-    elif found.st_uid != os.getuid():
-        problem = f"belongs to the user with id {found.st_uid}"
-    elif stat.S_IMODE(found.st_mode) & 0o077:
-        problem = f"is open to other users (its mode is {stat.S_IMODE(found.st_mode):04o})"
-    else:
-        return
-    raise PermissionError(
-        f"{root} {problem}, so a session would not be private there. Remove it, or make it"
-        f" yours alone with `chmod 700 {root}`, or choose another place: PYRAY_TMPDIR in the"
-        " environment, or init(_temp_dir=...)."
-    )
 
 
 def _check_given(root: str) -> None:

@@ -140,7 +140,6 @@ cdef extern from "session.h" nogil:
         uint64_t *idle
         uint32_t n_idle
         uint32_t wanted
-        uint32_t starting
         uint64_t epoch
         uint64_t deaths
         uint64_t retries

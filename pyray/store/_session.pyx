@@ -353,9 +353,6 @@ cdef class Session:
         """Calls that wait for an actor which is dead fail as others did."""
         pr_fail_calls(&self.s)
 
-    def note_starting(self, uint32_t env, int count):
-        self.s.control.starting = self.s.control.starting + count
-
     def infeasible(self):
         """What tasks in a queue want and can never get; each set is returned once."""
         cdef uint32_t i
@@ -403,10 +400,6 @@ cdef class Session:
                 pr_notify(&self.s, p)
                 asked.append(p.pid)
         return asked
-
-    def set_env(self, uint32_t env):
-        """This worker serves that environment from now on."""
-        self.s.self.env = env
 
     def recover(self, int pid, str reason="", int code=1, str retry="counted"):
         """That process is dead: what it held is given back, its tasks are tried again or fail.

@@ -1,11 +1,11 @@
 """Where processes meet that use a store: a socket by the store's name, which hands out its memory.
 
-Imports `errors` only. `<tmp>/pyray-<uid>/stores/<name>`, the directories 0700, the socket 0600.
-What goes over it is a greeting with the descriptors of the two segments; both sides look at the
-other's user id. The server is a thread of the process that made the store. It also watches the
-processes that have connected, and has what they held given back when they die: their end of the
-connection is closed then, and, for good, their pidfd readable (a forked child may keep the
-connection open, and a process that dies closes its sockets a moment before it is dead).
+Imports `errors` and `private_folder` only. `<tmp>/pyray-<uid>/stores/<name>`, the directories 0700,
+the socket 0600. What goes over it is a greeting with the descriptors of the two segments; both
+sides look at the other's user id. The server is a thread of the process that made the store. It
+also watches the processes that have connected, and has what they held given back when they die:
+their end of the connection is closed then, and, for good, their pidfd readable (a forked child may
+keep the connection open, and a process that dies closes its sockets a moment before it is dead).
 
 A socket that nobody listens on was left by a process that was killed: the next server of that
 name replaces it. `create` is therefore done under a flock on the directory.
@@ -20,13 +20,13 @@ import os
 import re
 import selectors
 import socket
-import stat
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 from pyray.store.errors import StoreConnectionError, StoreError, StoreExistsError
+from pyray.store.private_folder import check_private
 
 MAGIC = b"pyray store 1\0\0\0"
 GREETING = struct.Struct("16si")  # MAGIC, the server's pid
@@ -64,28 +64,12 @@ def opened(path: str, make: bool) -> Iterator[int]:
         if make:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
-        check_private(folder)
+        check_private(folder, "a store", "PYRAY_TMPDIR in the environment")
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield fd
     finally:
         os.close(fd)
-
-
-def check_private(folder: str) -> None:
-    found = os.lstat(folder)
-    if not stat.S_ISDIR(found.st_mode):
-        problem = "is not a directory"
-    elif found.st_uid != os.getuid():
-        problem = f"belongs to the user with id {found.st_uid}"
-    elif stat.S_IMODE(found.st_mode) & 0o077:
-        problem = f"is open to other users (its mode is {stat.S_IMODE(found.st_mode):04o})"
-    else:
-        return
-    raise PermissionError(
-        f"{folder} {problem}, so a store would not be private there. Remove it, or make it yours"
-        f" alone with `chmod 700 {folder}`, or choose another place with PYRAY_TMPDIR"
-    )
 
 
 def address(folder: int, name: str) -> str:

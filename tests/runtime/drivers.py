@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
-import subprocess
-import sys
-import textwrap
-from contextlib import contextmanager
+from contextlib import closing
 
-#: Seconds after which a test gives up. Nothing takes nearly as long.
-DEADLINE = 60
+from programs import DEADLINE, Program
 
-#: Before the program of each driver.
-PRELUDE = """
-import json, os, signal, sys, threading, time
+
+class Driver(Program):
+    """A program that uses a session."""
+
+    prelude = """
+import time
 import pyray as ray
 from pyray.runtime import session
 
 # A shell starts what runs in its background with SIGINT ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-def tell(**values):
-    "Give values to the test."
-    os.write({tell}, json.dumps(values).encode() + b"\\n")
-
-def hear():
-    "Wait until the test says so."
-    return os.read({hear}, 1)
 
 def processes():
     "Everything the system must end with the session."
@@ -41,73 +31,21 @@ def processes():
     )
 """
 
-
-class Driver:
-    """A program that uses a session, which the test talks to through pipes."""
-
-    def __init__(self, program: str, env: dict[str, str] | None = None, **options) -> None:
-        self.answers, tell = os.pipe()
-        hear, self.orders = os.pipe()
-        code = PRELUDE.format(tell=tell, hear=hear) + textwrap.dedent(program)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            pass_fds=(tell, hear),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(env or {})},
-            **options,
-        )
-        os.close(tell)
-        os.close(hear)
-        self._reader = open(self.answers, "rb", buffering=0)
-
-    def told(self) -> dict:
-        """The next values that the program gives."""
-        ready, _, _ = select.select([self.answers], [], [], DEADLINE)
-        assert ready, "the driver says nothing"
-        line = self._reader.readline()
-        assert line, f"the driver has ended: {self.process.communicate()[1]}"
-        return json.loads(line)
-
-    def go_on(self) -> None:
-        os.write(self.orders, b"x")
-
     def wait_until_it_sleeps(self) -> None:
         """Until its main thread waits for something."""
         while self._state() != "S":
             assert self.process.poll() is None
 
     def _state(self) -> str:
-        pid = self.process.pid
-        with open(f"/proc/{pid}/task/{pid}/stat") as file:
+        with open(f"/proc/{self.pid}/task/{self.pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0]
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        self.process.send_signal(number)
-
-    def end(self, status: int | None = 0) -> tuple[str, str]:
-        """What it has printed, once it has ended with that status (None: any)."""
-        out, err = self.process.communicate(timeout=DEADLINE)
-        assert status is None or self.process.returncode == status, err
-        return out, err
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
-        self._reader.close()
-        os.close(self.orders)
+        self.send(number)
 
 
-@contextmanager
-def driver(program: str, env: dict[str, str] | None = None, **options):
-    running = Driver(program, env, **options)
-    try:
-        yield running
-    finally:
-        running.close()
+def driver(program: str, env: dict[str, str] | None = None, **options) -> closing[Driver]:
+    return closing(Driver(program, env, **options))
 
 
 def run(program: str, env: dict[str, str] | None = None, status: int | None = 0, **options):

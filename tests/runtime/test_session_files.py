@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from pyray.runtime import session_files
 from pyray.runtime.session_files import LATEST, STARTING, create, remove, root_directory, sweep
+from pyray.store.private_folder import check_private
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ class TestRoot:
         uid = os.getuid()
         monkeypatch.setattr(os, "getuid", lambda: uid + 1)
         with pytest.raises(PermissionError, match=f"belongs to the user with id {uid}"):
-            session_files._check_own(root)
+            check_private(root, "a session", "elsewhere")
 
     def test_the_one_that_was_asked_for(self, tmp):
         root = root_directory(str(tmp / "mine" / "deep"))
