@@ -146,7 +146,7 @@ C_SOURCES := $(patsubst csrc/%.c,%,$(wildcard csrc/*.c))
 C_TESTS := $(patsubst csrc/tests/test_%.c,%,$(wildcard csrc/tests/test_*.c))
 # In test_recover threads die between two stores to shared memory: it has a core of its own, that of
 # the runtime only, compiled with points where that may happen.
-CRASH_SOURCES := session process object names wait task actor limit schedule recover recover_actors arena check
+CRASH_SOURCES := session process object spill room names wait task actor limit schedule recover recover_actors arena check
 
 # $(call c_tests,folder,sanitizers)
 define c_tests
@@ -168,7 +168,7 @@ $(eval $(call c_tests,test-c,-fsanitize=address -fsanitize=undefined -fno-saniti
 
 $(eval $(call c_tests,test-tsan,-fsanitize=thread))
 # Those with threads. A death takes eight times as long as under the other sanitizers.
-TSAN_TESTS := actor_ends actors cancel jobs objects recover schedule streams tasks wait
+TSAN_TESTS := actor_ends actors cancel jobs objects recover schedule spill streams tasks wait
 
 test-c: $(C_TESTS:%=build/test-c/test_%)
 	@for test in $(C_TESTS); do echo $$test; build/test-c/test_$$test || exit 1; done

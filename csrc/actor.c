@@ -155,23 +155,6 @@ uint32_t pr_actor_of(const PrSession *s, uint32_t object) {
     return atomic_load(&o->state) & PR_ACTOR ? *pr_actor_in(o) : 0;
 }
 
-/* This process refers to the object, unless nobody does: then the actor is about to end. */
-static int hold_if_held(PrSession *s, uint32_t slot) {
-    _Atomic uint32_t *refs = &s->objects[slot].refs;
-    if (s->held[slot]) {
-        s->held[slot]++;
-        return 1;
-    }
-    uint64_t bit = (uint64_t)1 << (slot & 63);
-    uint32_t n = atomic_load(refs);
-    atomic_fetch_or(&s->refs[slot >> 6], bit);
-    while (n && !atomic_compare_exchange_weak(refs, &n, n + 1)) {
-    }
-    if (n) s->held[slot] = 1;
-    else atomic_fetch_and(&s->refs[slot >> 6], ~bit);
-    return n != 0;
-}
-
 /* The one of that name, or in that slot, if there is no name. */
 static PrHandle hold_actor(PrSession *s, const uint8_t *key, uint32_t actor) {
     PrHandle found = 0;
@@ -182,7 +165,7 @@ static PrHandle hold_actor(PrSession *s, const uint8_t *key, uint32_t actor) {
     uint32_t slot = a->object;
     uint64_t word = atomic_load(&a->state);
     int there = actor && pr_state(word) == PR_ACTOR_LIVE && atomic_load(&a->creation) &&
-                hold_if_held(s, slot);
+                pr_hold_if_held(s, slot);
     if (there) found = pr_handle(atomic_load(&s->objects[slot].state), slot);
     /* It may have ended meanwhile, and what we hold be another object in the same slot. */
     int same = pr_same(atomic_load(&a->state), word);

@@ -523,6 +523,10 @@ static uint64_t largest_free(const PrArena *a) {
     return most;
 }
 
+uint64_t pr_arena_used(const PrArena *a) {
+    return a->used << UNIT_BITS;
+}
+
 void pr_arena_stats(const PrArena *a, PrArenaStats *out) {
     int joined = free_before(a, a->top) != NOWHERE;
     out->capacity = a->units << UNIT_BITS;

@@ -71,6 +71,9 @@ uint64_t pr_arena_next_free(const PrArena *a, uint64_t *offset);
  * outside, or are not aligned as a block of their size. */
 int pr_arena_rebuild(PrArena *a, uint64_t capacity, PrExtent *live, size_t n);
 
+/* Bytes in blocks now. */
+uint64_t pr_arena_used(const PrArena *a);
+
 void pr_arena_stats(const PrArena *a, PrArenaStats *out);
 
 /* Checks every invariant: 0, or the line of arena.c that found one broken. Reads all of the

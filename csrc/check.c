@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "actor.h"
-#include "object.h"
+#include "spill.h"
 
 #define REQUIRE(x) \
     if (!(x)) return __LINE__
@@ -30,6 +30,8 @@ typedef struct {
     uint32_t *refs;           /* of each object, counted */
     uint32_t *edges;          /* of each task: dependencies that it waits for, counted */
     uint32_t *calls;          /* of each actor, counted */
+    uint32_t *pins;           /* of each object, counted */
+    uint32_t *files;          /* copies in each file, counted */
     uint8_t *objects, *tasks; /* where the slot was found */
     uint8_t *follows;         /* tasks that wait for an earlier call */
     uint64_t blocks, units;   /* of the arena, counted */
@@ -123,10 +125,21 @@ static int check_references(Check *c, uint32_t index) {
     const _Atomic uint64_t *refs = pr_refs_of(c->s, index);
     for (uint32_t w = 0; w * 64 < c->n_objects; w++) {
         uint64_t bits = atomic_load(&refs[w]);
+        uint64_t pins = atomic_load(&pr_pins_of(c->s, index)[w]);
         REQUIRE(!bits || is_live(c, index));
+        REQUIRE(!(pins & ~bits)); /* who reads an object refers to it */
         for (; bits; bits &= bits - 1)
             PASS(count_slot(c, w * 64 + (uint32_t)__builtin_ctzll(bits)));
+        for (; pins; pins &= pins - 1) c->pins[w * 64 + (uint32_t)__builtin_ctzll(pins)]++;
     }
+    return 0;
+}
+
+/* What it waits for, or was given. */
+static int check_wish(Check *c, const PrProcess *p) {
+    uint64_t want = atomic_load(&p->want), granted = atomic_load(&p->granted);
+    if (want && granted > PR_DENIED) return note_block(c, granted, want);
+    REQUIRE((want == 0) == (granted == PR_NO_GRANT));
     return 0;
 }
 
@@ -154,15 +167,17 @@ static int check_process(Check *c, uint32_t index) {
         REQUIRE(pr_state(task_word(c, task)) == PR_TASK_RUNNING);
         REQUIRE(atomic_load(&c->s->tasks[task].worker) == index);
     }
+    PASS(check_wish(c, p));
     return check_magazine(c, p, index);
 }
 
 static int check_processes(Check *c) {
     PrControl *control = c->s->control;
-    uint32_t n_idle = 0;
+    uint32_t n_idle = 0, n_wanting = 0;
     int32_t n_woken = 0;
     for (uint32_t i = 1; i < c->n_processes; i++) {
         PASS(check_process(c, i));
+        n_wanting += is_live(c, i) && atomic_load(&c->s->processes[i].want);
         n_woken += is_live(c, i) && atomic_load(&c->s->processes[i].woken);
     }
     for (uint32_t i = 0; i < 64 * sizeof control->idle / sizeof *control->idle; i++) {
@@ -175,9 +190,12 @@ static int check_processes(Check *c) {
         uint32_t spinner = atomic_load(&control->spinners[i]);
         REQUIRE(!spinner || is_live(c, spinner - 1));
     }
-    /* What this process believes to hold. */
-    for (uint32_t i = 0; c->s->held && i < c->n_objects; i++)
+    REQUIRE(n_wanting == atomic_load(&control->n_wanting));
+    /* What this process believes to hold, and to read. */
+    for (uint32_t i = 0; c->s->held && i < c->n_objects; i++) {
         REQUIRE((c->s->held[i] != 0) == (atomic_load(&c->s->refs[i >> 6]) >> (i & 63) & 1));
+        REQUIRE((c->s->pinned[i] != 0) == (atomic_load(&c->s->pins[i >> 6]) >> (i & 63) & 1));
+    }
     return 0;
 }
 
@@ -373,11 +391,46 @@ static int check_stream(Check *c, PrObject *o) {
     return 0;
 }
 
+/* One with a block, or that had one. */
+static int check_copy(Check *c, PrObject *o, uint64_t word) {
+    const PrCopy *copy = pr_copy_of(o);
+    uint32_t file = atomic_load(&copy->file);
+    REQUIRE(atomic_load(&copy->pins) == c->pins[o - c->s->objects]);
+    REQUIRE(file < atomic_load(&c->s->control->n_files));
+    if (file) {
+        REQUIRE(atomic_load(&c->s->files[file].state) != PR_FILE_FREE);
+        c->files[file]++;
+    }
+    if (!(word & PR_OUT)) {
+        REQUIRE(o->place && !copy->handles && !copy->incoming && !(word & PR_FETCH));
+        return 0;
+    }
+    REQUIRE(!o->place && !atomic_load(&copy->pins) && pr_state(word) == PR_OBJECT_SEALED);
+    REQUIRE((o->n_refs > 0) == (copy->handles > 0));
+    if (copy->handles) PASS(note_block(c, copy->handles, 8ull * o->n_refs));
+    if (copy->incoming) PASS(note_block(c, copy->incoming, pr_block_size(o->size, o->n_refs)));
+    return 0;
+}
+
+static int check_files(const Check *c) {
+    for (uint32_t i = 1; i < atomic_load(&c->s->control->n_files); i++) {
+        const PrFile *f = &c->s->files[i];
+        uint32_t state = atomic_load(&f->state);
+        REQUIRE(state <= PR_FILE_WHOLE);
+        if (state == PR_FILE_FREE) continue;
+        REQUIRE(atomic_load(&f->live) == c->files[i] + (state == PR_FILE_WRITING));
+    }
+    return 0;
+}
+
 static int check_contents(Check *c, PrObject *o) {
-    REQUIRE(o->place || !o->n_refs);
+    uint64_t word = atomic_load(&o->state);
+    REQUIRE(o->place || !o->n_refs || word & PR_OUT);
+    REQUIRE(!(word & PR_BLOCK) == !(o->place || word & PR_OUT));
+    if (word & PR_BLOCK && !(word & PR_ACTOR)) PASS(check_copy(c, o, word));
     for (uint32_t i = 0; i < o->n_refs; i++) PASS(count_handle(c, pr_refs_in(c->s, o)[i]));
     REQUIRE(atomic_load(&o->dependants) == PR_CLOSED);
-    REQUIRE(o->place || o->size <= pr_inline_room(o));
+    REQUIRE(o->place || word & PR_OUT || o->size <= pr_inline_room(o));
     return 0;
 }
 
@@ -564,6 +617,7 @@ static int check_all(Check *c) {
     PASS(check_names(c));
     PASS(check_actors(c));
     PASS(check_objects(c));
+    PASS(check_files(c));
     PASS(check_calls(c));
     PASS(check_refs(c));
     PASS(check_resources(c));
@@ -580,13 +634,18 @@ int pr_check(const PrSession *s) {
     c.refs = calloc(c.n_objects, sizeof *c.refs);
     c.edges = calloc(c.n_tasks, sizeof *c.edges);
     c.calls = calloc(c.n_actors, sizeof *c.calls);
+    c.pins = calloc(c.n_objects + 64, sizeof *c.pins);
+    c.files = calloc(atomic_load(&s->control->n_files), sizeof *c.files);
     c.objects = calloc(c.n_objects, 1);
     c.tasks = calloc(c.n_tasks, 1);
     c.follows = calloc(c.n_tasks, 1);
-    if (c.refs && c.edges && c.calls && c.objects && c.tasks && c.follows) line = check_all(&c);
+    if (c.refs && c.edges && c.calls && c.pins && c.files && c.objects && c.tasks && c.follows)
+        line = check_all(&c);
     free(c.refs);
     free(c.edges);
     free(c.calls);
+    free(c.pins);
+    free(c.files);
     free(c.objects);
     free(c.tasks);
     free(c.follows);

@@ -10,6 +10,7 @@
 
 #include "object.h"
 #include "snapshot.h"
+#include "spill.h"
 #include "task.h"
 
 /* -- objects ----------------------------------------------------------------------------------- */
@@ -136,10 +137,14 @@ static void list_stream(List *l, PrObject *o, PrHandle handle) {
     }
 }
 
-static void list_contents(List *l, const PrObject *o, PrHandle handle) {
+static void list_contents(List *l, PrObject *o, uint64_t word, PrHandle handle) {
     uint64_t size = PR_ONCE(o->size), n = PR_ONCE(o->n_refs), place = PR_ONCE(o->place);
     if (!n || size > l->s->control->arena_size) return;
     size = (size + 7) & ~(uint64_t)7;
+    if (word & PR_OUT) { /* its handles have a block of their own */
+        place = PR_ONCE(pr_copy_of(o)->handles);
+        size = 0;
+    }
     const uint8_t *block = pr_span(l->s, place, size + n * sizeof(PrHandle));
     const PrHandle *targets = (const PrHandle *)(const void *)(block + size);
     for (uint64_t k = 0; block && k < n; k++)
@@ -154,7 +159,7 @@ static void list_objects(List *l) {
         size_t before = l->n;
         if (!handle || !pr_same(word, handle)) continue;
         if (word & PR_STREAM) list_stream(l, o, handle);
-        if (pr_is_ready(word)) list_contents(l, o, handle);
+        if (pr_is_ready(word)) list_contents(l, o, word, handle);
         if (pr_object_in(l->s, i) != handle) l->n = before;
     }
 }

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "actor.h"
+#include "futex.h"
+#include "spill.h"
 
 /* -- slots ------------------------------------------------------------------------------------- */
 
@@ -97,9 +99,12 @@ static void recycle(PrSession *s, uint32_t slot) {
 /* -- blocks ------------------------------------------------------------------------------------ */
 
 int pr_block_new(PrSession *s, uint64_t size, uint64_t *place) {
-    pr_lock(s, &s->control->arena_lock);
+    PrControl *c = s->control;
+    pr_lock(s, &c->arena_lock);
     *place = pr_arena_alloc(s->arena, size);
-    pr_unlock(&s->control->arena_lock);
+    int high = pr_arena_used(s->arena) > c->spill_at;
+    pr_unlock(&c->arena_lock);
+    if (high) pr_call_spiller(s);
     return *place ? 0 : PR_FULL;
 }
 
@@ -112,6 +117,16 @@ void pr_block_free(PrSession *s, uint64_t *place) {
     pr_lock(s, &s->control->arena_lock);
     if (pr_epoch(s) == epoch) pr_arena_free(s->arena, at);
     pr_unlock(&s->control->arena_lock);
+    if (atomic_load(&s->control->n_wanting)) pr_call_spiller(s);
+}
+
+/* Those who wait for room have theirs first. */
+static int take_block(PrSession *s, PrObject *o, uint64_t bytes) {
+    memset(pr_copy_of(o), 0, sizeof(PrCopy));
+    atomic_store_explicit(&pr_copy_of(o)->used, pr_tick(pr_now()), memory_order_relaxed);
+    if (pr_take_grant(s, bytes, &o->place)) return 0;
+    if (bytes >= PR_WAITS_FOR_ROOM && atomic_load(&s->control->n_wanting)) return PR_FULL;
+    return pr_block_new(s, bytes, &o->place);
 }
 
 static int make_room(PrSession *s, PrObject *o, uint64_t size, uint32_t n_refs, uint8_t **data) {
@@ -122,7 +137,7 @@ static int make_room(PrSession *s, PrObject *o, uint64_t size, uint32_t n_refs, 
         *data = pr_inline(o);
         return 0;
     }
-    if (pr_block_new(s, pr_block_size(size, n_refs), &o->place)) return PR_FULL;
+    if (take_block(s, o, pr_block_size(size, n_refs))) return PR_FULL;
     *data = s->write_base + o->place;
     return 0;
 }
@@ -170,6 +185,7 @@ void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state) {
     PrObject *o = &s->objects[slot];
     const uint64_t *targets = o->n_refs ? pr_refs_in(s, o) : NULL;
     uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed), epoch = pr_epoch(s);
+    if (o->place) state |= PR_BLOCK;
     /* Counted before anybody can read, and drop, the object. */
     for (uint32_t i = 0; i < o->n_refs; i++)
         atomic_fetch_add(&s->objects[pr_slot(targets[i])].refs, 1);
@@ -177,6 +193,7 @@ void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state) {
     uint64_t edges = atomic_exchange(&o->dependants, PR_CLOSED);
     if (word & PR_WATCHED) pr_wake_watchers(s, slot, pr_state(state) == PR_OBJECT_FAILED);
     if (edges) pr_resolve_edges(s, edges, epoch);
+    if (state & PR_BLOCK && atomic_load(&s->control->n_wanting)) pr_call_spiller(s);
 }
 
 void pr_seal(PrSession *s, PrHandle handle, int failed) {
@@ -212,6 +229,11 @@ void pr_fail(PrSession *s, uint32_t slot, int code, const char *text) {
     memcpy(bytes + 1, text, size);
     pr_make_ready(s, slot, PR_OBJECT_FAILED | PR_CODE);
     pr_leave(s);
+}
+
+const uint64_t *pr_refs_in(const PrSession *s, PrObject *o) {
+    uint64_t at = o->place ? o->place + ((o->size + 7) & ~7ull) : pr_copy_of(o)->handles;
+    return (const uint64_t *)(const void *)(s->read_base + at);
 }
 
 /* -- references -------------------------------------------------------------------------------- */
@@ -256,6 +278,22 @@ void pr_unref(PrSession *s, uint32_t slot) {
     }
 }
 
+int pr_hold_if_held(PrSession *s, uint32_t slot) {
+    _Atomic uint32_t *refs = &s->objects[slot].refs;
+    if (s->held[slot]) {
+        s->held[slot]++;
+        return 1;
+    }
+    uint64_t bit = (uint64_t)1 << (slot & 63);
+    uint32_t n = atomic_load(refs);
+    atomic_fetch_or(&s->refs[slot >> 6], bit);
+    while (n && !atomic_compare_exchange_weak(refs, &n, n + 1)) {
+    }
+    if (n) s->held[slot] = 1;
+    else atomic_fetch_and(&s->refs[slot >> 6], ~bit);
+    return n != 0;
+}
+
 void pr_release_last(PrSession *s, uint32_t slot) {
     pr_enter(s);
     _Atomic uint64_t *word = &s->refs[slot >> 6];
@@ -267,32 +305,17 @@ void pr_release_last(PrSession *s, uint32_t slot) {
     pr_leave(s);
 }
 
-/* Of this process' own bitmap, which a recovery clears after its death. */
-static void flip_pin(PrSession *s, uint32_t slot) {
-    _Atomic uint64_t *word = &s->pins[slot >> 6];
-    uint64_t bits = atomic_load_explicit(word, memory_order_relaxed);
-    atomic_store_explicit(word, bits ^ (uint64_t)1 << (slot & 63), memory_order_relaxed);
-}
-
-void pr_pin(PrSession *s, uint32_t slot) {
-    pr_hold(s, slot);
-    if (!s->pinned) s->pinned = calloc(s->control->objects.limit, sizeof *s->pinned);
-    if (s->pinned && !s->pinned[slot]++) flip_pin(s, slot);
-}
-
-void pr_unpin(PrSession *s, uint32_t slot) {
-    if (s->pinned && s->pinned[slot] && !--s->pinned[slot]) flip_pin(s, slot);
-    pr_release(s, slot);
-}
-
-/* What a dying object holds. May wait for a lock. */
+/* What a dying object holds. May wait for a lock, once: it has one block, of the message or, when
+ * that was given back, of the handles. */
 static void empty(PrSession *s, uint32_t slot) {
     PrObject *o = &s->objects[slot];
-    if (atomic_load_explicit(&o->state, memory_order_relaxed) & PR_STREAM) pr_drop_stream(s, o);
+    uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
+    if (word & PR_STREAM) pr_drop_stream(s, o);
     if (o->n_refs) {
         const uint64_t *targets = pr_refs_in(s, o);
         for (uint32_t i = 0; i < o->n_refs; i++) pr_unref(s, pr_slot(targets[i]));
     }
+    if (word & PR_BLOCK && !(word & PR_ACTOR)) pr_drop_copy(s, o);
     pr_block_free(s, &o->place);
 }
 

@@ -4,7 +4,8 @@
  *                    -> PENDING  -> SEALED | FAILED
  *
  * An object with a block has it as: the message, padded to 8, then n_refs handles of objects that
- * it keeps alive. Small messages without handles are inline in the slot.
+ * it keeps alive. Small messages without handles are inline in the slot. A block may be given back
+ * while the object lives (spill.h): who reads it pins it.
  */
 #ifndef PYRAY_OBJECT_H
 #define PYRAY_OBJECT_H
@@ -61,14 +62,14 @@ void pr_fail(PrSession *s, uint32_t slot, int code, const char *text);
 
 /* -- reading ----------------------------------------------------------------------------------- */
 
-/* Where the message of a sealed object lies: in the slot, or the read-only mapping. */
+/* Where the message of a sealed object lies: in the slot, or, if it is pinned, in the read-only
+ * mapping. */
 static inline const uint8_t *pr_message_of(const PrSession *s, PrObject *o) {
     return o->place ? s->read_base + o->place : pr_inline(o);
 }
 
-static inline const uint64_t *pr_refs_in(const PrSession *s, const PrObject *o) {
-    return (const uint64_t *)(const void *)(s->read_base + o->place + ((o->size + 7) & ~7ull));
-}
+/* The handles of an object that has some. */
+const uint64_t *pr_refs_in(const PrSession *s, PrObject *o);
 
 /* -- references -------------------------------------------------------------------------------- */
 
@@ -85,14 +86,14 @@ static inline void pr_hold(PrSession *s, uint32_t slot) {
 }
 
 void pr_release_last(PrSession *s, uint32_t slot);
+/* The same for one that perhaps nothing holds any more: 0 then. Inside. What is held may be another
+ * object than was meant, as slots are used again. */
+int pr_hold_if_held(PrSession *s, uint32_t slot);
 
 static inline void pr_release(PrSession *s, uint32_t slot) {
     if (--s->held[slot] == 0) pr_release_last(s, slot);
 }
 
-/* As pr_hold, of a view of the object's bytes. That it is one is noted for people who look. */
-void pr_pin(PrSession *s, uint32_t slot);
-void pr_unpin(PrSession *s, uint32_t slot);
 /* Where the object was made is what the object in slot `site` says, which has a name for ever. */
 static inline void pr_note_site(PrSession *s, PrHandle object, uint32_t site) {
     uint64_t mark = (object & ~(uint64_t)UINT32_MAX) | site;

@@ -12,8 +12,8 @@
 
 #include "actor.h"
 #include "futex.h"
-#include "object.h"
 #include "recover.h"
+#include "spill.h"
 
 /* -- stopping ---------------------------------------------------------------------------------- */
 
@@ -401,6 +401,14 @@ static void note_extent(Rebuild *r, uint64_t offset, uint64_t size) {
     r->extents[r->n_extents++] = (PrExtent){offset, size};
 }
 
+static void note_blocks(Rebuild *r, PrObject *o) {
+    uint64_t size = pr_block_size(o->size, o->n_refs);
+    note_extent(r, o->place, size);
+    if (!(atomic_load(&o->state) & PR_OUT)) return;
+    note_extent(r, pr_copy_of(o)->handles, 8ull * o->n_refs);
+    note_extent(r, pr_copy_of(o)->incoming, size);
+}
+
 static void rebuild_objects(Rebuild *r) {
     PrSession *s = r->s;
     PrTable *table = &s->control->objects;
@@ -419,9 +427,14 @@ static void rebuild_objects(Rebuild *r) {
             if (!written) o->place = o->n_refs = 0;
         }
         if (state >= PR_OBJECT_RESERVED && state <= PR_OBJECT_FAILED) {
-            note_extent(r, o->place, pr_block_size(o->size, o->n_refs));
+            note_blocks(r, o);
             atomic_store(&o->dependants, is_value(o) ? PR_CLOSED : 0);
         }
+    }
+    for (uint32_t i = 1; i < r->n_processes; i++) {
+        const PrProcess *p = &s->processes[i];
+        uint64_t granted = atomic_load(&p->granted);
+        if (is_live(s, i) && granted > PR_DENIED) note_extent(r, granted, atomic_load(&p->want));
     }
 }
 
@@ -576,6 +589,7 @@ static void rebuild(Rebuild *r) {
     rebuild_names(r);
     pr_drop_unwanted_actors(r);
     settle_objects(r);
+    pr_rebuild_copies(s);
     rebuild_objects(r);
     pr_rebuild_actors(r);
     rebuild_tasks(r);

@@ -19,6 +19,7 @@
 
 #include "actor.h"
 #include "object.h"
+#include "spill.h"
 #include "task.h"
 
 enum { PAGE = 4096, N_NAMES = 1 << 20 };
@@ -57,6 +58,7 @@ static void lay_out(PrControl *c, const PrConfig *config) {
     c->watch_at = place(&end, (uint64_t)c->max_processes * c->bitmap_words * 8);
     c->pins_at = place(&end, (uint64_t)c->max_processes * c->bitmap_words * 8);
     c->sites_at = place(&end, (uint64_t)objects * sizeof(uint64_t));
+    c->files_at = place(&end, PR_FILES * sizeof(PrFile));
     c->arena_at = place(&end, pr_arena_footprint(c->arena_size));
     c->control_size = end;
 }
@@ -69,6 +71,8 @@ static void fill_header(PrControl *c, const PrConfig *config) {
     c->spin = config->spin;
     c->n_cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
     c->objects.used = c->tasks.used = c->actors.used = c->names.used = c->n_processes = 1;
+    c->n_files = 1;
+    c->spill_at = config->spill_at ? config->spill_at : UINT64_MAX;
     for (int i = 0; i < 3; i++) strcpy(c->resources[i].name, known[i]);
     c->n_resources = 3;
 }
@@ -88,6 +92,7 @@ static void point(PrSession *s) {
     s->processes = (PrProcess *)(void *)(base + s->control->processes_at);
     s->shapes = (PrShape *)(void *)(base + s->control->shapes_at);
     s->names = (PrName *)(void *)(base + s->control->names_at);
+    s->files = (PrFile *)(void *)(base + s->control->files_at);
     s->buckets = (uint32_t *)(void *)(base + s->control->buckets_at);
     s->sites = (_Atomic uint64_t *)(void *)(base + s->control->sites_at);
     s->arena = (PrArena *)(void *)(base + s->control->arena_at);
@@ -118,12 +123,15 @@ static int map_all(PrSession *s) {
     return s->write_base && s->read_base ? 0 : PR_SYSTEM;
 }
 
+/* This process' own counts: of references, and behind them of pins. */
+static uint64_t held_size(const PrSession *s) {
+    return (uint64_t)s->control->objects.limit * 2 * sizeof(uint32_t);
+}
+
 /* What only this process knows of the session. */
 static void forget(PrSession *s) {
-    if (s->held) munmap(s->held, (uint64_t)s->control->objects.limit * sizeof(uint32_t));
-    s->held = NULL;
-    free(s->pinned);
-    s->pinned = NULL;
+    if (s->held) munmap(s->held, held_size(s));
+    s->held = s->pinned = NULL;
     pr_forget_calls(s);
 }
 
@@ -200,6 +208,8 @@ static int take_process_slot(PrSession *s, PrProcessKind kind) {
         atomic_store(&p->woken, 0);
         atomic_store(&p->gpus, 0);
         atomic_store(&p->finished, 0);
+        atomic_store(&p->want, 0);
+        atomic_store(&p->granted, PR_NO_GRANT);
         p->n_objects = p->n_tasks = 0;
         s->self = p;
         s->index = i;
@@ -214,10 +224,12 @@ static int take_process_slot(PrSession *s, PrProcessKind kind) {
 }
 
 static int make_held(PrSession *s) {
-    void *at = mmap(NULL, (uint64_t)s->control->objects.limit * sizeof(uint32_t),
-                    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    s->held = at == MAP_FAILED ? NULL : at;
-    return s->held ? 0 : PR_SYSTEM;
+    void *at = mmap(NULL, held_size(s), PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) return PR_SYSTEM;
+    s->held = at;
+    s->pinned = s->held + s->control->objects.limit;
+    return 0;
 }
 
 static int settle(PrSession *s, PrProcessKind kind) {
@@ -284,9 +296,17 @@ int pr_session_attach_thread(PrSession *s, const PrSession *of, PrProcessKind ki
     return settle(s, kind);
 }
 
-/* Gives back every object that this process refers to. */
+/* Gives back every object that this process reads, or refers to. */
 static void drop_all(PrSession *s) {
     uint32_t used = atomic_load(&s->control->objects.used);
+    for (uint32_t word = 0; word * 64 < used; word++) {
+        uint64_t bits;
+        while ((bits = atomic_load(&s->pins[word]))) {
+            uint32_t slot = word * 64 + (uint32_t)__builtin_ctzll(bits);
+            s->pinned[slot] = 1;
+            pr_unpin(s, slot);
+        }
+    }
     for (uint32_t word = 0; word * 64 < used; word++) {
         uint64_t bits;
         while ((bits = atomic_load(&s->refs[word]))) {
@@ -300,8 +320,10 @@ static void drop_all(PrSession *s) {
 void pr_session_detach(PrSession *s, int unmap) {
     if (s->self) {
         pr_worker_rest(s);
+        pr_forget_room(s);
         drop_all(s);
         pr_enter(s);
+        if (atomic_load(&s->control->spiller) == s->index) atomic_store(&s->control->spiller, 0);
         pr_flush_magazines(s);
         /* Inside: who stops the world may rely on whom it finds LIVE. */
         atomic_store(&s->self->state, PR_PROCESS_FREE);

@@ -34,12 +34,13 @@ typedef uint64_t PrHandle;
 
 enum {
     PR_MAGIC = 0x59525950,
-    PR_LAYOUT = 1,
+    PR_LAYOUT = 2,
     PR_MAGAZINE = 64,       /* free slots a process keeps for itself */
     PR_RESOURCES = 32,      /* kinds of resources in a session */
     PR_SHAPE_RESOURCES = 8, /* kinds of them that one task may ask for */
     PR_SHAPES = 1024,
     PR_ACTORS = 1 << 16,
+    PR_FILES = 1 << 16, /* with copies of objects */
     PR_GPUS = 64,
     PR_SPINNERS = 16, /* processes that may spin at a time */
     PR_UNIT = 10000,  /* a resource of 1.0 */
@@ -58,7 +59,8 @@ enum {
     PR_ENDED = -5,       /* the session is over */
     PR_LIMIT = -6,       /* a table is full: too many shapes, resources, processes */
     PR_SYSTEM = -7,      /* a system call failed: errno */
-    PR_BUSY = -8         /* as many calls of this process as may be are not over */
+    PR_BUSY = -8,        /* not now: it is being read, or too many calls are not over */
+    PR_AWAY = -9         /* the object's block was given back: its value is in a file, or gone */
 };
 
 typedef struct {
@@ -88,6 +90,9 @@ enum {
     PR_ACTOR = 1 << 13,  /* object: stands for the actor whose slot is in the inline bytes */
     PR_ENDING = 1 << 14, /* actor: LIVE, and who set this makes it DEAD */
     PR_KILLED = 1 << 15, /* actor: LIVE, and on purpose not to be made anew */
+    PR_OUT = 1 << 15,    /* object: SEALED, and its block was given back; see spill.h */
+    PR_FETCH = 1 << 16,  /* object: OUT, and somebody waits for its value */
+    PR_BLOCK = 1 << 17,  /* object: ready, and its message was, or is, in a block */
     PR_CANCELLER = 16    /* task: CANCELLED: from this bit on, the process that fails the results */
 };
 
@@ -111,6 +116,35 @@ typedef struct {
     _Atomic uint32_t closed; /* the consumer wants no more */
     uint32_t reserved;       /* a message behind it is aligned to 8 */
 } PrStream;
+
+/* Of an object with a block, or that is OUT: in its inline bytes. */
+typedef struct {
+    _Atomic uint32_t pins;     /* processes that read the block: a cache of their bitmaps */
+    _Atomic uint32_t used;     /* when it was made, or last read: pr_tick */
+    _Atomic uint32_t file;     /* that has a copy of the message; 0: none has */
+    _Atomic uint32_t writing;  /* by the spiller, into a file */
+    _Atomic uint32_t verified; /* a number of the state in which the file was when it was read */
+    uint32_t reserved;
+    uint64_t offset;   /* of the message in that file; stored before `file` */
+    uint64_t handles;  /* OUT: place of the handles that were behind the message */
+    uint64_t incoming; /* OUT: place of the block into which it is read again */
+} PrCopy;
+
+typedef enum {
+    PR_FILE_FREE = 0,
+    PR_FILE_WRITING = 1, /* by the spiller; no object's copy yet */
+    PR_FILE_WHOLE = 2
+} PrFileState;
+
+/* A file with copies of objects. Written by the spiller alone, but for `live`. */
+typedef struct {
+    _Atomic uint32_t state;
+    _Atomic uint32_t live; /* objects whose copy it has: a cache; 1 more while WRITING */
+    uint64_t number;       /* of its name: never used again */
+    uint64_t size;         /* bytes */
+    uint32_t target;       /* which of the session's directories or URLs it is in */
+    uint32_t reserved;
+} PrFile;
 
 /* -- tasks, task.h ----------------------------------------------------------------------------- */
 
@@ -243,7 +277,13 @@ typedef enum {
     PR_PROCESS_DEAD = 2 /* not recovered yet */
 } PrProcessState;
 
-typedef enum { PR_DRIVER = 1, PR_WORKER = 2, PR_NODE = 3, PR_CLIENT = 4 } PrProcessKind;
+typedef enum {
+    PR_DRIVER = 1,
+    PR_WORKER = 2,
+    PR_NODE = 3,
+    PR_CLIENT = 4,
+    PR_SPILLER = 5 /* makes room: spill.h */
+} PrProcessKind;
 
 #define PR_NO_SHAPE UINT32_MAX
 
@@ -274,6 +314,10 @@ typedef struct {
     _Atomic int64_t idle_since;
     _Atomic uint32_t woken; /* claimed by another, and not looked at the queues since */
     PrQueue queue;          /* its batch: owner pops, others may steal */
+    /* Waiting for room, room.c. */
+    _Alignas(64) _Atomic uint64_t want; /* bytes; 0: it does not wait */
+    uint64_t ticket;                    /* its turn; stored before `want` */
+    _Atomic uint64_t granted;           /* place of a block; PR_NO_GRANT, PR_DENIED */
     /* Magazines; the slots say CACHED and this process, whatever stands here. */
     _Alignas(64) uint32_t n_objects, n_tasks;
     uint32_t objects[PR_MAGAZINE], tasks[PR_MAGAZINE];
@@ -299,7 +343,7 @@ typedef struct {
     uint32_t magic, layout;
     uint64_t control_size, arena_size;
     uint64_t objects_at, tasks_at, actors_at, processes_at, shapes_at, names_at, buckets_at,
-        refs_at, watch_at, pins_at, sites_at, arena_at;
+        refs_at, watch_at, pins_at, sites_at, files_at, arena_at;
     uint32_t max_processes, bitmap_words, n_cpus;
     int64_t spin; /* nanoseconds */
     _Atomic uint32_t ended;
@@ -312,6 +356,15 @@ typedef struct {
     _Atomic uint64_t sequence;
     PrTable actors;
     _Alignas(64) PrLock arena_lock;
+    uint64_t spill_at;           /* bytes in use from which on the spiller is called */
+    _Atomic uint32_t n_wanting;  /* processes that wait for room */
+    _Atomic uint32_t spiller;    /* its process, or 0 */
+    _Atomic uint32_t called;     /* the spiller was, and has not looked since */
+    _Atomic uint32_t fetches;    /* objects that were asked for, so far */
+    _Atomic uint32_t files_done; /* a file may have lost its last object */
+    _Atomic uint32_t n_files;    /* slots ever used */
+    _Atomic uint64_t tickets, file_numbers;
+    _Atomic uint64_t spilled_bytes, n_spilled, restored_bytes, n_restored, n_evicted;
     _Alignas(64) PrTable names;
     _Atomic uint32_t named; /* names given so far */
     PrLock stream_lock;
@@ -342,19 +395,18 @@ typedef struct {
     PrProcess *processes, *self;
     PrShape *shapes;
     PrName *names;
+    PrFile *files;
     uint32_t *buckets; /* hash of a key -> name; as many as there may be names */
     PrArena *arena;
-    uint8_t *write_base;            /* the arena, writable */
-    const uint8_t *read_base;       /* the arena, read-only */
-    _Atomic uint64_t *refs, *watch; /* this process' bitmaps */
-    uint32_t *held;                 /* a slot: references of this process; private */
-    _Atomic uint64_t *pins;         /* this process' bitmap; for people who look, see holders.h */
-    _Atomic uint64_t *sites;        /* an object: see pr_note_site */
-    uint32_t *pinned;               /* a slot: those of `held` that are views; private; or NULL */
-    uint32_t index;                 /* of self */
-    uint32_t caller;                /* which process of the session: not used again */
-    uint32_t dying;                 /* slots that wait for pr_bury, linked by `next` */
-    uint32_t buried;                /* those of them that were dying when there was a recovery */
+    uint8_t *write_base;                   /* the arena, writable */
+    const uint8_t *read_base;              /* the arena, read-only */
+    _Atomic uint64_t *refs, *watch, *pins; /* this process' bitmaps */
+    uint32_t *held, *pinned; /* a slot: references and pins of this process; private */
+    _Atomic uint64_t *sites; /* an object: see pr_note_site */
+    uint32_t index;          /* of self */
+    uint32_t caller;         /* which process of the session: not used again */
+    uint32_t dying;          /* slots that wait for pr_bury, linked by `next` */
+    uint32_t buried;         /* those of them that were dying when there was a recovery */
     uint64_t dying_epoch;
     /* Calls that this actor's process has taken out of its queue, linked by `next`: READY, and in
      * the queue again if there was a recovery. */
@@ -370,6 +422,7 @@ typedef struct {
     uint64_t arena_size;
     uint32_t max_objects, max_tasks, max_processes; /* 0: the default */
     int64_t spin;
+    uint64_t spill_at; /* bytes in use; 0: objects are never spilled */
 } PrConfig;
 
 /* -- session.c --------------------------------------------------------------------------------- */

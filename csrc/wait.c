@@ -16,7 +16,7 @@
 #include <stdlib.h>
 
 #include "futex.h"
-#include "object.h"
+#include "spill.h"
 
 static int has_item(const PrSession *s, uint32_t waited) {
     return waited & PR_NEXT && pr_stream_length(s, waited & ~PR_NEXT);
@@ -145,6 +145,22 @@ int pr_name_wait(PrSession *s, uint32_t seen, int64_t deadline, int how) {
     }
     end_wait(s, &(uint32_t){0}, 1);
     return atomic_load(&c->named) != seen ? 0 : status;
+}
+
+int pr_await_fetch(PrSession *s, uint32_t slot, int64_t deadline) {
+    _Atomic uint64_t *state = &s->objects[slot].state;
+    int status = 0;
+    begin_wait(s);
+    while (!status && atomic_load(state) & PR_FETCH) {
+        uint32_t seen = atomic_load(&s->self->event);
+        int64_t left = deadline < 0 ? -1 : deadline - pr_now();
+        expect(s, 0);
+        atomic_fetch_or(&s->watch[slot >> 6], (uint64_t)1 << (slot & 63));
+        if (!(atomic_fetch_or(state, PR_WATCHED) & PR_FETCH)) break;
+        status = deadline >= 0 && left <= 0 ? PR_TIMEOUT : sleep_on(s, seen, left, 0);
+    }
+    end_wait(s, &slot, 1);
+    return atomic_load(state) & PR_FETCH ? status : 0;
 }
 
 /* -- vigils ------------------------------------------------------------------------------------ */

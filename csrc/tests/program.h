@@ -5,7 +5,7 @@
 #define PYRAY_TESTS_PROGRAM_H
 
 #include "../actor.h"
-#include "runtime.h"
+#include "spiller.h"
 
 enum { HELD = 40, KEYS = 16, SHAPES = 5, FAILURE = 77 };
 
@@ -20,6 +20,7 @@ typedef struct {
     uint32_t task; /* that it runs, or 0 */
     int blocked;
     uint32_t creation; /* of the actor that it serves, or 0 */
+    PrHandle pinned;   /* that it reads for a while */
 } Program;
 
 /* Of all processes: 2 CPUs, 1 GPU in parts, a license. */
@@ -38,17 +39,8 @@ static inline void program_resources(PrSession *s) {
 
 /* -- values ------------------------------------------------------------------------------------ */
 
-static inline void write_value(uint8_t *data, uint64_t size, uint64_t number) {
-    if (size < 8) {
-        write_pattern(data, size, size);
-    } else {
-        memcpy(data, &number, 8);
-        write_pattern(data + 8, size - 8, number);
-    }
-}
-
 /* Its number, or that of the size. */
-static inline uint64_t check_value(const PrSession *s, PrObject *o) {
+static inline uint64_t check_bytes(const PrSession *s, PrObject *o) {
     const uint8_t *data = pr_message_of(s, o);
     uint64_t number = o->size;
     if (o->size < 8) {
@@ -66,14 +58,21 @@ static inline uint64_t check_value(const PrSession *s, PrObject *o) {
     return number;
 }
 
+/* If its block is there. */
+static inline void check_value(PrSession *s, uint32_t slot) {
+    int pinned = pr_pin(s, slot);
+    if (pinned != PR_AWAY) check_bytes(s, &s->objects[slot]);
+    if (pinned == 1) pr_unpin(s, slot);
+}
+
 /* One that this process holds. */
-static inline void check_object_of(const PrSession *s, PrHandle h) {
+static inline void check_object_of(PrSession *s, PrHandle h) {
     PrObject *o = &s->objects[pr_slot(h)];
     uint64_t word = atomic_load(&o->state);
     int state = pr_state(word);
     CHECK(pr_same(word, h));
     CHECK(state >= PR_OBJECT_RESERVED && state <= PR_OBJECT_FAILED);
-    if (state == PR_OBJECT_SEALED) check_value(s, o);
+    if (state == PR_OBJECT_SEALED) check_value(s, pr_slot(h));
     if (state == PR_OBJECT_FAILED && word & PR_CODE) {
         int code = pr_message_of(s, o)[0];
         CHECK(code == PR_WORKER_CRASHED || code == PR_TASK_WAS_CANCELLED ||
@@ -125,6 +124,43 @@ static inline uint64_t any_size(Program *p) {
     return pick(p, most[pick(p, 5)]);
 }
 
+/* -- reading and room -------------------------------------------------------------------------- */
+
+static inline void unpin(Program *p) {
+    if (!p->pinned) return;
+    check_bytes(&p->s, &p->s.objects[pr_slot(p->pinned)]);
+    pr_unpin(&p->s, pr_slot(p->pinned));
+    release(&p->s, p->pinned);
+    p->pinned = 0;
+}
+
+/* Reads one until it does so again, and has it brought back before if need be. */
+static inline void read_one(Program *p) {
+    PrHandle h = any_held(p);
+    uint32_t slot = pr_slot(h);
+    unpin(p);
+    if (!h || state_of(&p->s, h) != PR_OBJECT_SEALED) return;
+    int status = pr_pin(&p->s, slot);
+    if (status == PR_AWAY && pick(p, 4)) {
+        pr_fetch(&p->s, slot);
+        status = pr_await_fetch(&p->s, slot, pr_now() + (int64_t)pick(p, MS / 5));
+        CHECK(status == 0 || status == PR_TIMEOUT);
+        status = pr_pin(&p->s, slot);
+    }
+    if (status != 1) return;
+    pr_hold(&p->s, slot);
+    p->pinned = h;
+}
+
+/* Whether there is perhaps room now for a block that there was none for. */
+static inline int wait_for_room(Program *p, uint64_t bytes) {
+    if (pick(p, 2) || pr_want_room(&p->s, bytes)) return 0;
+    int status = pr_await_room(&p->s, pr_now() + (int64_t)pick(p, MS / 5));
+    CHECK(status == 0 || status == PR_TIMEOUT || status == PR_FULL);
+    if (status || pick(p, 10) == 0) pr_forget_room(&p->s);
+    return !status;
+}
+
 /* -- objects ----------------------------------------------------------------------------------- */
 
 static inline void make_object(Program *p) {
@@ -133,7 +169,9 @@ static inline void make_object(Program *p) {
     uint8_t *data;
     uint32_t n = p->n_held ? (uint32_t)pick(p, 4) : 0;
     for (uint32_t i = 0; i < n; i++) parts[i] = any_held(p);
-    if (pr_create(&p->s, size, n, &h, &data)) {
+    if (pr_create(&p->s, size, n, &h, &data) &&
+        !(wait_for_room(p, pr_block_size(size, n)) && !pr_create(&p->s, size, n, &h, &data))) {
+        pr_forget_room(&p->s);
         drop_one(p);
         return;
     }
@@ -474,12 +512,15 @@ static inline void join_again(Program *p, PrSession (*join)(const PrSession *),
     p->reserved = 0;
     p->blocked = 0;
     p->creation = 0;
+    p->pinned = 0;
     p->s = join(of);
 }
 
 static inline void step(Program *p) {
-    switch (pick(p, 19)) {
-    case 18: resume_some(&p->s); break;
+    if (p->s.self->kind == PR_SPILLER && pick(p, 2)) return spill_some(&p->s, &p->seed);
+    switch (pick(p, 20)) {
+    case 18: read_one(p); break;
+    case 19: resume_some(&p->s); break;
     case 16:
     case 17: use_actor(p); break;
     case 0:
@@ -506,6 +547,7 @@ static inline void finish_program(Program *p) {
     uint32_t task;
     if (p->reserved) pr_abandon(&p->s, p->reserved);
     p->reserved = 0;
+    unpin(p);
     while (p->n_held) drop_one(p);
     for (;;) {
         while (p->task) end_task(p);

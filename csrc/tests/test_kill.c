@@ -20,6 +20,7 @@ static PrSession session;
 static Board *board;
 static pid_t children[CHILDREN];
 static uint64_t chance;
+static int spills; /* whether this child is the spiller */
 
 /* -- children ---------------------------------------------------------------------------------- */
 
@@ -28,7 +29,7 @@ static PrSession join_as_child(const PrSession *of) {
     PrSession s;
     int status;
     while ((status = pr_session_attach(&s, dup(of->control_fd), dup(of->arena_fd), dup(of->wake_fd),
-                                       kinds[getpid() % 3]))) {
+                                       spills ? PR_SPILLER : kinds[getpid() % 3]))) {
         EQUAL(status, PR_LIMIT);
         pr_session_unmap(&s);
         nap(MS);
@@ -40,6 +41,7 @@ static void run_child(int i, uint64_t seed) {
     Program p = {.seed = seed};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     alarm(0);
+    spills = i == 0;
     join_again(&p, join_as_child, &session);
     while (!atomic_load(&board->draining)) {
         if (atomic_load(&board->pausing)) {
@@ -119,6 +121,7 @@ static int run_session(int most) {
     int kills = 0;
     session = new_session((uint64_t)1 << (below(&chance, 4) ? 24 : 19), 3000, 600, 3000);
     session.self->kind = PR_NODE;
+    session.control->spill_at = session.control->arena_size / 2;
     program_resources(&session);
     memset((void *)board, 0, sizeof *board);
     for (int i = 0; i < CHILDREN; i++) start_child(i);

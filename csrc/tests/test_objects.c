@@ -118,7 +118,7 @@ static void test_contents(void) {
     PrHandle twice = put(&s, 0, 0, same, 2), nested = put(&s, 1, 1, &twice, 1);
     for (uint32_t i = 0; i < N; i++) release(&s, parts[i]);
     SOUND(&s);
-    const PrObject *o = &s.objects[pr_slot(whole)];
+    PrObject *o = &s.objects[pr_slot(whole)];
     for (uint32_t i = 0; i < N; i++) {
         EQUAL(pr_refs_in(&s, o)[i], parts[i]);
         CHECK(has_value(&s, parts[i], i));

@@ -58,6 +58,7 @@ static PrSession join_as_thread(const PrSession *of) {
     static _Atomic uint32_t n;
     PrSession s;
     PrProcessKind kind = me == &mortals[WORKERS]       ? PR_NODE
+                         : me == &mortals[0]           ? PR_SPILLER
                          : atomic_fetch_add(&n, 1) % 4 ? PR_WORKER
                                                        : PR_CLIENT;
     /* There are as many slots as there are dead and not recovered. */
@@ -68,7 +69,7 @@ static PrSession join_as_thread(const PrSession *of) {
 
 static void rise(Mortal *m) {
     PrSession *s = &m->program.s;
-    munmap(s->held, (uint64_t)s->control->objects.limit * sizeof(uint32_t));
+    munmap(s->held, (uint64_t)s->control->objects.limit * 2 * sizeof(uint32_t));
     m->deaths++;
     atomic_fetch_add(&deaths, 1);
     join_again(&m->program, join_as_thread, &session);
@@ -171,6 +172,7 @@ static int all_finishing(void) {
 static void run_session(uint32_t most, uint64_t seed, uint64_t arena_size) {
     session = new_session(arena_size, 3000, 600, 3000);
     session.self->kind = PR_NODE;
+    session.control->spill_at = arena_size / 2;
     program_resources(&session);
     atomic_store(&draining, 0);
     atomic_store(&stopping_all, 0);
