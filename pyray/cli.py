@@ -109,6 +109,7 @@ def start(given: argparse.Namespace) -> int:
         log_to_driver=False,
         temp_dir=given.temp_dir,
         system_config=given.system_config,
+        spilling=[""],
     )
     directory, node = head.start(options, given.labels or {})
     place = f", _temp_dir={given.temp_dir!r}" if given.temp_dir else ""

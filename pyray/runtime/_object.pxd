@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from pyray.store._session cimport PrHandle, PrObject, Session
+from pyray.serialization._encoder cimport Encoder
+from pyray.store._session cimport PrHandle, Session
 
 
 cdef class ObjectRef:
@@ -16,6 +17,7 @@ cdef ObjectRef put_label(Session session, object blob, ObjectRef target)
 cdef ObjectRef ref_to(Session session, uint32_t slot)
 cdef uint32_t slot_of(object ref) except 0
 cdef object encode_object(Session session, object value, uint32_t slot, bint failed)
+cdef PrHandle write_object(Session session, Encoder e, list refs, uint32_t slot) except? 0
 cdef object value_of(Session session, uint32_t slot, bint copy_on_write)
 cdef object failure_of(Session session, uint32_t slot)
 cdef int begin_collecting() except -1

@@ -20,6 +20,7 @@ from pyray.serialization._encoder cimport Encoder, acquire, release, write_messa
 from pyray.serialization.message cimport scalar_message
 from pyray.store._session cimport *
 from pyray.store._session cimport pin as pin_object
+from pyray.store._spilled cimport await_room, describe_full
 
 from pyray.store._session import SessionEnded
 
@@ -31,7 +32,7 @@ cdef enum:
     COLUMNS = 0x1F
     MOST_NESTED = 64
     ON_STACK = 64
-    SLICE = 100000000  # ns; how late a signal that comes just before a wait is seen, at most
+    MOST_SCALAR = 4096
 
 cdef Session current = None
 cdef uint32_t serial = 0  # of `current`
@@ -50,11 +51,19 @@ def set_session(session):
     global current, serial
     current = session
     serial += 1
+    if session is not None:
+        session.lost = on_lost
     if current is not None:
         from pyray.runtime.settings import flag
         if flag("record_ref_creation_sites"):
             from pyray.runtime.call_sites import record
             current.record_site = record
+
+
+def on_lost(uint64_t handle, str why):
+    """What `get` raises for an object that has no value any more."""
+    from pyray.runtime.exceptions import from_code
+    raise from_code(3, why, f"{handle:032x}")
 
 
 def session_number():
@@ -212,9 +221,7 @@ cdef ObjectRef put_label(Session session, object blob, ObjectRef target):
     cdef PrHandle handle
     cdef uint8_t *out
     session.check()
-    if pr_create(&session.s, size, 1, &handle, &out):
-        from pyray.runtime.exceptions import ObjectStoreFullError
-        raise ObjectStoreFullError(f"there is no room for another function: {session.stats()}")
+    room(session, 0, size, 1, &handle, &out)
     memset(out, 0, PR_INLINE_OBJECT + 1)
     if n:
         memcpy(out, &data[0], n)
@@ -311,22 +318,22 @@ cdef object end_collecting():
 cdef int room(Session session, uint32_t slot, uint64_t size, uint32_t n_refs, PrHandle *handle,
               uint8_t **out) except -1:
     """Where to write: a new object, or with `slot` the value of a pending one."""
-    cdef int status
-    if slot:
-        status = pr_room(&session.s, slot, size, n_refs, out)
-    else:
-        status = pr_create(&session.s, size, n_refs, handle, out)
-    if status:
-        raise full(session, size)
+    cdef int status = PR_FULL
+    while status:
+        if slot:
+            status = pr_room(&session.s, slot, size, n_refs, out)
+        else:
+            status = pr_create(&session.s, size, n_refs, handle, out)
+        if status and not await_room(session, pr_block_size(size, n_refs)):
+            raise full(session, size)
     return 0
 
 
 cdef object full(Session session, uint64_t size):
     from pyray.runtime.exceptions import ObjectStoreFullError
-    stats = session.stats()
     return ObjectStoreFullError(
-        f"there is no room for an object of {size} bytes: {stats['used']} of {stats['capacity']} "
-        "bytes are used. Drop references, or give init() a larger object_store_memory")
+        describe_full(session, size) +
+        ". Drop references and values that were got, or give init() a larger object_store_memory")
 
 
 cdef int seal(Session session, uint32_t slot, PrHandle handle, bint failed) except -1:
@@ -339,31 +346,37 @@ cdef int seal(Session session, uint32_t slot, PrHandle handle, bint failed) exce
     return 0
 
 
-cdef object encode_columns(Session session, object value, uint32_t slot, bint failed):
-    cdef Encoder e = acquire(None, None)
+cdef PrHandle write_object(Session session, Encoder e, list refs, uint32_t slot) except? 0:
+    """What was encoded, as a new object that is not sealed yet; with `slot`, as the value of a
+    pending one, and 0."""
     cdef PrHandle handle = 0
     cdef uint8_t *out
     cdef uint64_t *targets
-    cdef uint32_t n = 0, i
-    cdef list refs = None
+    cdef uint32_t n = 0 if refs is None else len(refs), i
+    room(session, slot, e.b.total_size, n, &handle, &out)
+    try:
+        write_message(e, out)
+    except BaseException:
+        if handle:
+            pr_abandon(&session.s, handle)
+        raise
+    if n:
+        targets = <uint64_t *> (out + ((e.b.total_size + 7) & ~<uint64_t> 7))
+        for i in range(n):
+            targets[i] = (<ObjectRef> refs[i]).handle
+    return handle
+
+
+cdef object encode_columns(Session session, object value, uint32_t slot, bint failed):
+    cdef Encoder e = acquire(None, None)
+    cdef PrHandle handle = 0
     cdef bint collects = True
     begin_collecting()
     try:
         e.encode(value)
         refs = end_collecting()
         collects = False
-        n = 0 if refs is None else len(refs)
-        room(session, slot, e.b.total_size, n, &handle, &out)
-        try:
-            write_message(e, out)
-        except BaseException:
-            if handle:
-                pr_abandon(&session.s, handle)
-            raise
-        if n:
-            targets = <uint64_t *> (out + ((e.b.total_size + 7) & ~<uint64_t> 7))
-            for i in range(n):
-                targets[i] = (<ObjectRef> refs[i]).handle
+        handle = write_object(session, e, refs, slot)
     finally:
         if collects:
             end_collecting()
@@ -438,33 +451,30 @@ cdef object failure_of(Session session, uint32_t slot):
         text = PyBytes_FromStringAndSize(<const char *> data + 1, o.size - 1)
         return exceptions.from_code(data[0], text.decode("utf-8", "replace"),
                                     f"{pr_handle(o.state, slot):032x}")
-    return exceptions.as_raised(message_value(session, o, slot))
+    return exceptions.as_raised(message_value(session, slot, False))
 
 
-cdef Buffer shared_bytes(Session session, PrObject *o, uint32_t slot):
-    """The message of an object in the arena."""
-    cdef Buffer view = Buffer.view(pin_object(session, slot),
-                                   <const char *> pr_message_of(&session.s, o), o.size)
-    view.is_shared = True
-    return view
-
-
-cdef object message_value(Session session, PrObject *o, uint32_t slot):
-    cdef const uint8_t *data = pr_message_of(&session.s, o)
-    if o.size and data[0] != COLUMNS and o.size < 4096:
-        return scalar(data, o.size)
-    if not o.place:
+cdef object message_value(Session session, uint32_t slot, bint copy_on_write):
+    cdef PrObject *o = &session.s.objects[slot]
+    cdef const uint8_t *data
+    cdef Pin bytes
+    if pr_is_inline(o):
+        data = pr_message_of(&session.s, o)
+        if o.size and data[0] != COLUMNS:
+            return scalar(data, o.size)
         return decode(PyBytes_FromStringAndSize(<const char *> data, o.size), None, True, (), None)
-    return decode(shared_bytes(session, o, slot), None, True, (), None)
+    bytes = pin_object(session, slot)
+    if bytes.size < MOST_SCALAR and bytes.data[0] != COLUMNS:
+        return scalar(bytes.data, bytes.size)
+    view = Buffer.view(bytes, <const char *> bytes.data, bytes.size)
+    view.is_shared = True
+    return decode(private_copy(view) if copy_on_write else view, None, True, (), None)
 
 
 cdef object value_of(Session session, uint32_t slot, bint copy_on_write):
-    cdef PrObject *o = &session.s.objects[slot]
-    if pr_state(o.state) == PR_OBJECT_FAILED:
+    if pr_state(session.s.objects[slot].state) == PR_OBJECT_FAILED:
         raise failure_of(session, slot)
-    if copy_on_write and o.place:
-        return decode(private_copy(shared_bytes(session, o, slot)), None, True, (), None)
-    return message_value(session, o, slot)
+    return message_value(session, slot, copy_on_write)
 
 
 # -- waiting -------------------------------------------------------------------------------------

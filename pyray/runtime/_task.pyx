@@ -10,7 +10,7 @@ Imports `functions` when arguments cannot be encoded, and `exceptions`.
 cimport cython
 from cpython.dict cimport PyDict_Size
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 from pyray.runtime._object cimport (
@@ -26,6 +26,7 @@ from pyray.runtime._object cimport (
     session_now,
     slot_of,
     take_cpu,
+    write_object,
 )
 from pyray.serialization._encoder cimport Encoder, acquire, release, write_message
 from pyray.store._session cimport *
@@ -292,28 +293,6 @@ cdef object submit_with_arguments(Session session, Call call, tuple args, dict k
     return submit_many(session, call, &c)  # `_large` and `refs` are held until then
 
 
-cdef PrHandle write_object(Session session, Encoder e, list refs) except 0:
-    """What was encoded, as an object that is not sealed yet."""
-    cdef uint32_t n = 0 if refs is None else len(refs), i
-    cdef PrHandle handle = 0
-    cdef uint8_t *out
-    cdef uint64_t *targets
-    if pr_create(&session.s, e.b.total_size, n, &handle, &out):
-        from pyray.runtime.exceptions import ObjectStoreFullError
-        raise ObjectStoreFullError(
-            f"there is no room for arguments of {e.b.total_size} bytes: {session.stats()}")
-    try:
-        write_message(e, out)
-    except BaseException:
-        pr_abandon(&session.s, handle)
-        raise
-    if n:
-        targets = <uint64_t *> (out + ((e.b.total_size + 7) & ~<uint64_t> 7))
-        for i in range(n):
-            targets[i] = (<ObjectRef> refs[i]).handle
-    return handle
-
-
 cdef object encode_arguments(Session session, object value, uint8_t *small, PrCall *c):
     """Into `small`, or an object, which is returned."""
     cdef Encoder e = acquire(None, None)
@@ -330,7 +309,7 @@ cdef object encode_arguments(Session session, object value, uint8_t *small, PrCa
             c.inline_arguments = small
             c.arguments_size = e.b.total_size
             return None
-        handle = write_object(session, e, refs)
+        handle = write_object(session, e, refs, 0)
     finally:
         if collects:
             end_collecting()
@@ -380,7 +359,7 @@ cdef object create_actor(Session session, Call call, PrCall *c):
         e.encode(description)
         refs = end_collecting()
         collects = False
-        handle = write_object(session, e, refs)
+        handle = write_object(session, e, refs, 0)
     finally:
         if collects:
             end_collecting()

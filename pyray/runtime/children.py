@@ -54,6 +54,7 @@ class Children:
         monitor: MemoryMonitor,
         warn: Callable[[str], None],
         later: Callable[[Action, float], None],
+        reaped: Callable[[int, str], None] = lambda pid, how: None,
     ) -> None:
         self.session = session
         self.relay = relay
@@ -62,6 +63,7 @@ class Children:
         self.monitor = monitor
         self.warn = warn
         self.later = later
+        self.reaped = reaped  # told of other processes' ends
         self.node = os.getpid()
         self.open_files = _raise_open_files(2 * limit + 64)
         self.living: dict[int, Child] = {}
@@ -199,6 +201,8 @@ class Children:
             os.waitpid(pid, 0)
             if child is not None:
                 self._bury(child, found)
+            else:
+                self.reaped(pid, _how(found))
 
     def _bury(self, child: Child, found: os.waitid_result) -> None:
         code, (reason, retry) = self._death(child, found)
@@ -220,19 +224,12 @@ class Children:
         death = self.monitor.death_of(child.pid)
         if death is not None:
             return OUT_OF_MEMORY, death
-        if found.si_code == os.CLD_EXITED:
-            return CRASHED, Death(f"it exited with status {found.si_status}", "counted")
-        signal_number = found.si_status
-        if signal_number == signal.SIGKILL:
+        if found.si_code != os.CLD_EXITED and found.si_status == signal.SIGKILL:
             before, self.kills = self.kills, self.monitor.memory.kills()
             if self.kills > before:
                 reason = "The system killed the worker because the memory was full."
                 return OUT_OF_MEMORY, Death(reason, "counted")
-        try:
-            name = signal.Signals(signal_number).name
-        except ValueError:
-            name = "unknown"
-        return CRASHED, Death(f"it was ended by signal {signal_number} ({name})", "counted")
+        return CRASHED, Death(_how(found), "counted")
 
     # -- the end of the session ----------------------------------------------------------------
 
@@ -266,6 +263,17 @@ class Children:
                     return
             except ChildProcessError:
                 return
+
+
+def _how(found: os.waitid_result) -> str:
+    """How a process has ended."""
+    if found.si_code == os.CLD_EXITED:
+        return f"it exited with status {found.si_status}"
+    try:
+        name = signal.Signals(found.si_status).name
+    except ValueError:
+        name = "unknown"
+    return f"it was ended by signal {found.si_status} ({name})"
 
 
 def kill(pid: int, signal_number: int) -> None:

@@ -100,6 +100,17 @@ def publish(session: Any, known: dict[str, Any]) -> None:
     session.publish(addresses.INFO, json.dumps(known).encode())
 
 
+def publish_targets(session: Any, places: list[str] | None, directory: str) -> None:
+    """Let every process know where objects are spilled to, if they are."""
+    if places is None:
+        return
+    from pyray.store._spilled import publish_targets
+
+    from .spill_targets import local_directory
+
+    publish_targets(session, [local_directory(place, directory) for place in places])
+
+
 def info() -> dict[str, Any]:
     """Ids, directory and labels of the session; namespace and id of the job that runs here."""
     global _info

@@ -64,10 +64,14 @@ def _start(options: session.Options, labels: dict[str, str]) -> tuple[str, int]:
     try:
         os.close(os.open(os.path.join(files.path, addresses.HEAD), os.O_CREAT | os.O_WRONLY, 0o600))
         core = _core.Session.create(
-            arena_bytes=options.object_store_memory, resources=options.resources, kind="client"
+            arena_bytes=options.object_store_memory,
+            resources=options.resources,
+            kind="client",
+            spill_at=options.spill_at,
         )
         try:
             connection.publish(core, _known(files.path, labels))
+            connection.publish_targets(core, options.spilling, files.path)
             pid = _start_node(core, files, options)
         finally:
             core.close()

@@ -18,7 +18,7 @@ import signal
 import time
 from typing import Any, NoReturn
 
-from . import _core, _process, addresses, session_files, worker
+from . import _core, _process, addresses, session_files, spill_process, worker
 from .channel import CHUNK, Inbox
 from .children import Children
 from .drivers import Drivers
@@ -58,6 +58,10 @@ class Node:
             MemoryMonitor(session, hello["monitor"], self._warn, self.events.later),
             self._warn,
             self.events.later,
+            self._reaped,
+        )
+        self.spilling = spill_process.SpillProcess(
+            session, hello["spilling"], self.directory, self._warn
         )
         self.drivers = Drivers(
             session,
@@ -74,17 +78,18 @@ class Node:
         self.reason = "the driver that started it is gone"
         self.ended = False
 
-    def run(self) -> worker.Start | None:
-        """Until the session ends; in a process that was forked, its task as a worker."""
+    def run(self) -> worker.Start | spill_process.Start | None:
+        """Until the session ends; in a process that was forked, what it is to be."""
         self._watch_all()
         self.events.later(self._sweep, SWEEP)
         self.children.start_first()
         while not self.ended:
-            start = self.children.fork()
+            start = self.children.fork() or self.spilling.fork()
             if start is not None:
                 self.events.close()
                 return start
-            self.events.wait(0 if self.children.to_start and not self.children.ending else None)
+            starting = self.children.to_start or self.spilling.wanted
+            self.events.wait(0 if starting and not self.children.ending else None)
             self.drivers.send()
             if self.children.ending and not self.children.living:
                 self._end()
@@ -122,6 +127,7 @@ class Node:
         except BlockingIOError:
             pass
         self.children.want()
+        self.spilling.want()
         self.session.fail_calls()
         if not self.events.is_due(self._ask_again):
             self._ask_again()
@@ -136,6 +142,10 @@ class Node:
         """A signal that comes just before a task blocks is not noticed: it is sent until it is."""
         if self.session.ask_again():
             self.events.later(self._ask_again, AGAIN)
+
+    def _reaped(self, pid: int, how: str) -> None:
+        """A process has ended that was no worker."""
+        self.spilling.reaped(pid, how)
 
     def _warn(self, text: str) -> None:
         self.drivers.warn(text)
@@ -157,6 +167,7 @@ class Node:
         """Kill what is left, pass on what it printed, remove the directory."""
         self.drivers.announce(self.reason)
         self.drivers.send()
+        self.spilling.finish()
         self.children.kill_all()
         self.relay.finish()
         self.drivers.finish()
@@ -226,4 +237,8 @@ def main() -> NoReturn:
     start = node.run()
     if start is None:
         os._exit(0)
+    if isinstance(start, spill_process.Start):
+        from . import spiller
+
+        spiller.main(start, node)
     worker.main(start, node)

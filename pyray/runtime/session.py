@@ -55,6 +55,7 @@ class Options:
         namespace: str = "",
         max_workers: int | None = None,
         system_config: dict[str, Any] | None = None,
+        spilling: list[str] | None = None,
     ) -> None:
         self.resources = resources
         self.object_store_memory = object_store_memory
@@ -63,6 +64,14 @@ class Options:
         self.namespace = namespace
         self.max_workers = max_workers
         self.monitor = monitor_settings(system_config or {})
+        self.spilling = spilling  # as spill_targets.validate gives it
+
+    @property
+    def spill_at(self) -> int:
+        """Bytes in use from which on objects are written to files; 0: never."""
+        if self.spilling is None:
+            return 0
+        return int(self.object_store_memory * number("object_spilling_threshold", 0.8))
 
 
 _lock = threading.RLock()
@@ -339,7 +348,9 @@ class StartedSession(RunningSession):
         self.directory = self._files.path
         try:
             self.core = _core.Session.create(
-                arena_bytes=options.object_store_memory, resources=options.resources
+                arena_bytes=options.object_store_memory,
+                resources=options.resources,
+                spill_at=options.spill_at,
             )
             try:
                 started = start_node(self.core, self._files, options, owner=True)
@@ -417,6 +428,7 @@ def _hello(directory: str, options: Options, owner: bool) -> dict[str, Any]:
         "max_workers": max(1, options.max_workers or int(number("MAX_WORKERS", MAX_WORKERS))),
         "log_to_driver": options.log_to_driver,
         "monitor": options.monitor,
+        "spilling": options.spilling,
         # A driver that has it has tasks that need it: sooner imported once than by each worker
         # (its first such task took a third of the time, on two cores).
         "preload": [name for name in ("numpy",) if name in sys.modules],

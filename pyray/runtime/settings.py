@@ -12,6 +12,9 @@ Each is read as PYRAY_NAME, else as RAY_NAME, Ray's spelling of the same:
     DEDUP_LOGS_SKIP_REGEX       lines that are never printed
     COLOR_PREFIX                1: the prefix of workers' lines has a colour for each process
     record_ref_creation_sites   1: objects tell which lines of the program made them
+    object_spilling_threshold   share of the object store in use above which objects are written to
+                                files ahead of time
+    object_store_full_timeout_s seconds until a put is refused for which no room can be made
     CGROUP_ROOT                 where the control groups are mounted: /sys/fs/cgroup
     worker_oom_score_adjustment the sooner the system ends workers than others: 1000
     memory_usage_threshold, ... of the memory monitor: see MONITOR

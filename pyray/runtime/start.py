@@ -58,6 +58,7 @@ def init(
     resources: dict[str, float] | None = None,
     labels: dict[str, str] | None = None,
     object_store_memory: int | None = None,
+    object_spilling: Any = True,
     local_mode: bool = False,
     ignore_reinit_error: bool = False,
     include_dashboard: bool | None = None,
@@ -89,6 +90,9 @@ def init(
         resources: Other things that tasks can reserve, and how much there is of each.
         labels: Labels of the node, for `label_selector`.
         object_store_memory: The size of the object store in bytes; by default 30 % of the memory.
+        object_spilling: Where objects go that do not fit into the store: a directory, a URL of
+            anything that fsspec can write ("s3://bucket/prefix"), or a list of these, which are
+            used in turn. True: a directory of the session's. None: nowhere, they are refused.
         local_mode: Whether tasks run in this process, at `.remote()`, to be debugged.
         ignore_reinit_error: Whether a second call does nothing instead of raising RuntimeError.
         include_dashboard: Accepted; there is no dashboard yet.
@@ -170,12 +174,14 @@ def _start(
 ) -> None:
     from . import session
 
+    spilling = _spilling(given["object_spilling"])
     running = session.start(
         session.Options(
             resources=total,
             object_store_memory=size,
             log_to_driver=_log_to_driver(given),
             temp_dir=given.get("_temp_dir"),
+            spilling=spilling,
             namespace=known["namespace"],
             system_config=given.get("_system_config"),
         )
@@ -185,10 +191,19 @@ def _start(
         known["sys_path"] = list(sys.path)
         known["labels"] = {"ray.io/node-id": known["node_id"], **known["labels"]}
         connection.publish(running.core, known)
+        connection.publish_targets(running.core, spilling, running.directory)
         runtime_env.set_current(runtime_env.normalize(env, running.directory))
     except BaseException:
         _end()
         raise
+
+
+def _spilling(asked: Any) -> list[str] | None:
+    if asked is True:
+        return [""]
+    from . import spill_targets
+
+    return spill_targets.validate(asked)
 
 
 def _log_to_driver(given: dict[str, Any]) -> bool:
@@ -340,6 +355,11 @@ def check_labels(labels: dict[str, str]) -> None:
 
 
 def _refuse_resources(given: dict[str, Any]) -> None:
+    if given["object_spilling"] is not True:
+        raise ValueError(
+            "When connecting to an existing cluster, object_spilling must not be provided: who has "
+            "started that has chosen it."
+        )
     for names in (
         ("num_cpus", "num_gpus"),
         ("resources",),

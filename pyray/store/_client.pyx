@@ -29,7 +29,6 @@ cdef extern from "Python.h":
 cdef enum:
     SIZE = 20
     PREFIX = 4
-    SLICE = 100000000  # ns; how late a signal that comes just before a wait is seen, at most
     PATIENCE = 5       # so many slices, and a waiter looks for who died
 
 cdef const char *prefix = "obj:"
@@ -315,7 +314,7 @@ cdef class Client:
     cdef object view(self, PrHandle handle):
         """The bytes of an object."""
         cdef PrObject *o = &self.session.s.objects[pr_slot(handle)]
-        if o.place:
+        if not pr_is_inline(o):
             return memoryview(pin_object(self.session, pr_slot(handle)))
         # In its slot, which is not mapped read-only.
         return memoryview(PyBytes_FromStringAndSize(

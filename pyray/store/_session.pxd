@@ -1,6 +1,9 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
+cdef extern from "<stdint.h>":
+    uint64_t UINT64_MAX
+
 cdef extern from "session.h" nogil:
     ctypedef uint64_t PrHandle
     enum:
@@ -11,6 +14,7 @@ cdef extern from "session.h" nogil:
         PR_ENDED
         PR_LIMIT
         PR_SYSTEM
+        PR_AWAY
         PR_BUSY
         PR_UNIT
         PR_CPU
@@ -46,6 +50,9 @@ cdef extern from "session.h" nogil:
         PR_WORKER
         PR_NODE
         PR_CLIENT
+        PR_SPILLER
+        PR_OUT
+        PR_FETCH
         PR_NO_SHAPE
     ctypedef struct PrObject:
         uint64_t state  # this and others are atomic: reading or setting one is an atomic access
@@ -56,6 +63,15 @@ cdef extern from "session.h" nogil:
         uint32_t n_refs
         uint32_t next
         uint8_t *bytes
+    ctypedef struct PrCopy:
+        uint32_t pins
+        uint32_t file
+        uint32_t verified
+        uint64_t offset
+    ctypedef struct PrFile:
+        uint64_t number
+        uint64_t size
+        uint32_t target
     ctypedef struct PrTask:
         uint64_t state
         uint32_t worker
@@ -93,6 +109,8 @@ cdef extern from "session.h" nogil:
         int64_t available
     ctypedef struct PrProcess:
         uint32_t state
+        uint64_t want
+        uint64_t ticket
         uint32_t kind
         int32_t pid
         uint32_t event
@@ -125,6 +143,17 @@ cdef extern from "session.h" nogil:
         uint32_t n_free
     ctypedef struct PrControl:
         uint64_t arena_size
+        uint64_t spill_at
+        uint32_t n_wanting
+        uint32_t spiller
+        uint32_t called
+        uint32_t fetches
+        uint32_t files_done
+        uint64_t spilled_bytes
+        uint64_t n_spilled
+        uint64_t restored_bytes
+        uint64_t n_restored
+        uint64_t n_evicted
         uint32_t ended
         uint32_t n_processes
         uint32_t n_cpus
@@ -151,6 +180,7 @@ cdef extern from "session.h" nogil:
     ctypedef struct PrSession:
         PrControl *control
         PrObject *objects
+        PrFile *files
         PrTask *tasks
         PrActor *actors
         PrProcess *processes
@@ -170,6 +200,7 @@ cdef extern from "session.h" nogil:
         uint32_t max_tasks
         uint32_t max_processes
         int64_t spin
+        uint64_t spill_at
     ctypedef enum PrProcessKind:
         pass
     int pr_session_create(PrSession *s, const PrConfig *config, PrProcessKind kind)
@@ -183,6 +214,7 @@ cdef extern from "session.h" nogil:
     void pr_lock(PrSession *s, PrLock *lock)
     void pr_unlock(PrLock *lock)
     void pr_notify(PrSession *s, PrProcess *p)
+    int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin)
     void pr_call_node(PrSession *s)
     int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin)
     uint32_t pr_slot(PrHandle h)
@@ -209,8 +241,6 @@ cdef extern from "object.h" nogil:
     uint64_t pr_block_size(uint64_t size, uint32_t n_refs)
     void pr_hold(PrSession *s, uint32_t slot)
     void pr_release(PrSession *s, uint32_t slot)
-    void pr_pin(PrSession *s, uint32_t slot)
-    void pr_unpin(PrSession *s, uint32_t slot)
     void pr_note_site(PrSession *s, PrHandle object, uint32_t site)
     void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state)
     uint32_t PR_NEXT
@@ -235,6 +265,23 @@ cdef extern from "object.h" nogil:
     int pr_stream_room(PrSession *s, uint32_t task, int64_t deadline, int how)
     int pr_stream_wait(PrSession *s, uint32_t stream, int64_t deadline, int how)
     void pr_stream_close(PrSession *s, uint32_t stream)
+
+cdef extern from "spill.h" nogil:
+    enum:
+        PR_WAITS_FOR_ROOM
+    bint pr_is_inline(PrObject *o)
+    PrCopy *pr_copy_of(PrObject *o)
+    int pr_pin(PrSession *s, uint32_t slot)
+    void pr_unpin(PrSession *s, uint32_t slot)
+    void pr_fetch(PrSession *s, uint32_t slot)
+    int pr_await_fetch(PrSession *s, uint32_t slot, int64_t deadline)
+    void pr_lose_copy(PrSession *s, uint32_t slot)
+    int pr_want_room(PrSession *s, uint64_t bytes)
+    int pr_await_room(PrSession *s, int64_t deadline)
+    void pr_forget_room(PrSession *s)
+    uint64_t pr_pinned_bytes(PrSession *s, uint32_t process)
+    uint32_t pr_first_wanting(const PrSession *s, uint64_t *bytes)
+    void pr_deny(PrSession *s, uint32_t process)
 
 cdef extern from "task.h" nogil:
     ctypedef struct PrCall:
@@ -350,6 +397,10 @@ cdef extern from "arena.h" nogil:
 cdef extern from "futex.h" nogil:
     int64_t pr_now()
 
+cdef enum:
+    # ns; how late a signal that comes just before a wait is seen, at most
+    SLICE = 100000000
+
 
 cdef class Session:
     cdef PrSession s
@@ -360,6 +411,12 @@ cdef class Session:
     cdef int64_t spin
     cdef public object record_site  # called with what makes a reference; None: nobody asks
     cdef dict sites                 # slots of objects that tell a site, by its text
+    # Where files with copies of objects are: a directory each, or None for those that only the
+    # spiller reads; None until it is known.
+    cdef public tuple targets
+    # What is called for an object whose value is lost: (handle, why). It raises what `get` shall
+    # raise, or returns if the value may be there by now.
+    cdef public object lost
 
     cdef int check(self) except -1
     cdef dict amounts(self, bint available)
@@ -370,17 +427,32 @@ cdef class Session:
     cdef uint64_t count_objects(self)
 
 
+cdef class FileCopy:
+    """An object's bytes out of a file: mapped, or read if they are few."""
+
+    cdef void *memory   # header and message
+    cdef size_t mapped  # its size, if it is a mapping; else it is memory of our own
+    cdef const uint8_t *data
+    cdef uint64_t size
+    cdef str path
+    cdef uint64_t offset
+
+
 cdef class Pin:
     """Holds an object for a view of its bytes."""
 
     cdef Session session
     cdef uint32_t slot
+    cdef bint pinned  # its block
+    cdef const uint8_t *data
+    cdef uint64_t size
+    cdef FileCopy copy  # where the bytes are, if they are not in memory
 
 
 cdef class PrivateCopy:
     """An object's bytes as they may be written, for this process alone."""
 
-    cdef Pin pin
+    cdef object source  # what has to stay meanwhile
     cdef void *mapping  # or NULL: `data` is a copy
     cdef size_t mapped
     cdef void *data
@@ -388,6 +460,7 @@ cdef class PrivateCopy:
 
 
 cdef Pin pin(Session session, uint32_t slot)
+cdef object map_privately(PrivateCopy copy, int fd, uint64_t offset)
 cdef void begin_use(Session session) noexcept
 cdef void end_use(Session session) noexcept
 cdef int drop(Session session, uint32_t slot) except -1

@@ -10,7 +10,9 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.string cimport memcpy, memset
 
-KINDS = {"driver": PR_DRIVER, "worker": PR_WORKER, "node": PR_NODE, "client": PR_CLIENT}
+KINDS = {
+    "driver": PR_DRIVER, "worker": PR_WORKER, "node": PR_NODE, "client": PR_CLIENT,
+    "spiller": PR_SPILLER}
 cdef dict KIND_NAMES = {number: name for name, number in KINDS.items()}
 cdef tuple RETRIES = ("counted", "later", "never")  # PrRetry
 
@@ -90,10 +92,11 @@ cdef class Session:
         raise TypeError("use Session.create() or Session.attach()")
 
     @staticmethod
-    def create(*, arena_bytes, resources, spin_us=None, kind="driver"):
+    def create(*, arena_bytes, resources, spin_us=None, kind="driver", spill_at=0):
         """A new session with an arena of `arena_bytes` and these resources, floats by name.
 
         `spin_us`: microseconds a waiter spins before it sleeps; default 50, or PYRAY_SPIN_US.
+        `spill_at`: bytes in use from which on objects are written to files; 0 for never.
         """
         cdef Session self = Session.__new__(Session)
         cdef PrConfig config
@@ -102,6 +105,7 @@ cdef class Session:
             spin_us = float(os.environ.get("PYRAY_SPIN_US", "50"))
         config.arena_size = arena_bytes
         config.spin = <int64_t> (spin_us * 1000)
+        config.spill_at = spill_at
         cdef int status = pr_session_create(&self.s, &config, KINDS[kind])
         if status:
             raise_status(status, "cannot make a session")
@@ -292,19 +296,20 @@ cdef class Session:
         cdef const unsigned char[::1] data = memoryview(blob).cast("B")
         cdef PrHandle handle, found
         cdef uint8_t *out
-        cdef int status
+        cdef int status = PR_FULL
         cdef Py_ssize_t n = data.shape[0]
+        # Never inline: readers take views of it.
+        cdef uint64_t size = max(n, PR_INLINE_OBJECT + 1)
         self.check()
         if len(key) != 24:
             raise ValueError(f"a key has 16 bytes, not {len(key) - 8}")
         found = pr_name_find(&self.s, <const uint8_t *> <const char *> key)
         if found:
             return found
-        # Never inline: readers take views of it.
-        status = pr_create(&self.s, n if n > PR_INLINE_OBJECT else PR_INLINE_OBJECT + 1, 0,
-                           &handle, &out)
-        if status:
-            raise_status(status, "cannot publish")
+        while status:
+            status = pr_create(&self.s, size, 0, &handle, &out)
+            if status and not self.await_room(size):
+                raise_status(status, "cannot publish")
         memset(out, 0, PR_INLINE_OBJECT + 1)
         if n:
             memcpy(out, &data[0], n)
@@ -315,6 +320,17 @@ cdef class Session:
         if status:
             raise_status(status, "cannot publish")
         return found
+
+    def replace(self, bytes key, blob):
+        """Stores bytes under a key of 16 bytes in place of those that are there."""
+        key = b"function" + key
+        pr_name_remove(&self.s, <const uint8_t *> <const char *> key, 0)
+        drop(self, pr_slot(self.name(key, blob)))
+
+    def await_room(self, uint64_t size):
+        """Whether to try again to make an object of so many bytes, for which there was no room."""
+        from pyray.store._spilled import await_room
+        return await_room(self, size)
 
     def function(self, uint32_t number):
         """The published bytes, as a read-only buffer (with zero bytes behind, if they are few)."""
@@ -543,7 +559,36 @@ cdef class Session:
             "free_blocks": a.free_blocks, "largest_free": a.largest_free, "touched": a.touched,
             "object_slots": c.objects.used - 1, "task_slots": c.tasks.used - 1,
             "objects": self.count_objects(), "deaths": c.deaths,
-            "retries": c.retries, "recoveries": c.epoch}
+            "retries": c.retries, "recoveries": c.epoch,
+            "spilled_bytes": c.spilled_bytes, "spilled_objects": c.n_spilled,
+            "restored_bytes": c.restored_bytes, "restored_objects": c.n_restored,
+            "evicted_objects": c.n_evicted, "waiting_for_room": c.n_wanting}
+
+    def pinned(self):
+        """Bytes of sealed objects that each process reads now, by pid."""
+        cdef uint32_t i
+        found = {}
+        for i in range(1, self.s.control.n_processes):
+            if self.s.processes[i].state == PR_PROCESS_LIVE:
+                size = pr_pinned_bytes(&self.s, i)
+                if size:
+                    found[<int> self.s.processes[i].pid] = size
+        return found
+
+    def stop_spilling(self):
+        """Nobody will make room any more: who waits for some is refused."""
+        cdef uint64_t bytes = 0
+        cdef uint32_t process
+        self.s.control.spill_at = UINT64_MAX
+        while True:
+            process = pr_first_wanting(&self.s, &bytes)
+            if not process:
+                return
+            pr_deny(&self.s, process)
+
+    def wants_spiller(self):
+        """Whether there is something for a spiller to do, and none."""
+        return self.s.control.called and not self.s.control.spiller
 
     cdef uint64_t count_objects(self):
         cdef uint32_t i
@@ -556,10 +601,18 @@ cdef class Session:
 
 
 @cython.final
+cdef class FileCopy:
+    def __dealloc__(self):
+        if self.mapped:
+            munmap(self.memory, self.mapped)
+        else:
+            PyMem_RawFree(self.memory)
+
+
+@cython.final
 cdef class Pin:
     def __getbuffer__(self, Py_buffer *view, int flags):
-        cdef PrObject *o = &self.session.s.objects[self.slot]
-        PyBuffer_FillInfo(view, self, <void *> pr_message_of(&self.session.s, o), o.size, 1, flags)
+        PyBuffer_FillInfo(view, self, <void *> self.data, self.size, 1, flags)
 
     def private_copy(self):
         """The bytes for one's own use: pages are copied when they are first written."""
@@ -570,7 +623,9 @@ cdef class Pin:
         if session is None:
             return
         if not session.closed and not session.dead:
-            pr_unpin(&session.s, self.slot)
+            if self.pinned:
+                pr_unpin(&session.s, self.slot)
+            pr_release(&session.s, self.slot)
         end_use(session)
 
 
@@ -587,27 +642,38 @@ cdef class PrivateCopy:
 
 
 cdef PrivateCopy private_copy(Pin source):
-    cdef PrSession *s = &source.session.s
-    cdef PrObject *o = &s.objects[source.slot]
     cdef PrivateCopy self = PrivateCopy.__new__(PrivateCopy)
-    cdef uint64_t begin = o.place & ~<uint64_t> (PAGE - 1)
-    self.size = o.size
-    if o.size < WORTH_MAPPING:
-        self.data = PyMem_RawMalloc(o.size + 1)
+    cdef FileCopy copy = source.copy
+    self.size = source.size
+    if source.size < WORTH_MAPPING or (copy is not None and not copy.mapped):
+        self.data = PyMem_RawMalloc(source.size + 1)
         if self.data == NULL:
             raise MemoryError
-        memcpy(self.data, pr_message_of(s, o), o.size)
-        return self
-    # The object may not change while pages of the mapping are those of the arena still.
-    self.pin = source
-    self.mapped = o.place + o.size - begin
-    self.mapping = mmap(NULL, self.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
-                        s.arena_fd, begin)
-    if self.mapping == MAP_FAILED:
-        self.mapping = NULL
-        raise MemoryError(f"cannot map {self.mapped} bytes privately: {os.strerror(errno)}")
-    self.data = <char *> self.mapping + (o.place - begin)
+        memcpy(self.data, source.data, source.size)
+    elif copy is None:
+        # The object may not change while pages of the mapping are those of the arena still.
+        self.source = source
+        map_privately(self, source.session.s.arena_fd,
+                      <uint64_t> (source.data - source.session.s.read_base))
+    else:
+        fd = os.open(copy.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            map_privately(self, fd, copy.offset)
+        finally:
+            os.close(fd)
     return self
+
+
+cdef object map_privately(PrivateCopy copy, int fd, uint64_t offset):
+    """Bytes of a file from that offset on become those of the copy."""
+    cdef uint64_t begin = offset & ~<uint64_t> (PAGE - 1)
+    copy.mapped = offset + copy.size - begin
+    copy.mapping = mmap(NULL, copy.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+                        fd, begin)
+    if copy.mapping == MAP_FAILED:
+        copy.mapping = NULL
+        raise MemoryError(f"cannot map {copy.mapped} bytes privately: {os.strerror(errno)}")
+    copy.data = <char *> copy.mapping + (offset - begin)
 
 
 cdef void leave(Session session) noexcept:
@@ -627,11 +693,26 @@ cdef void end_use(Session session) noexcept:
 
 
 cdef Pin pin(Session session, uint32_t slot):
+    """An object's bytes, which stay as long as this. The process holds it meanwhile."""
     cdef Pin self = Pin.__new__(Pin)
-    pr_pin(&session.s, slot)
+    cdef PrObject *o = &session.s.objects[slot]
+    cdef int status
+    pr_hold(&session.s, slot)
     begin_use(session)
     self.session = session
     self.slot = slot
+    status = pr_pin(&session.s, slot)
+    while status == PR_AWAY:
+        from pyray.store._spilled import find_value
+        self.copy = find_value(session, slot)
+        if self.copy is not None:
+            self.data = self.copy.data
+            self.size = self.copy.size
+            return self
+        status = pr_pin(&session.s, slot)
+    self.pinned = status == 1
+    self.data = pr_message_of(&session.s, o)
+    self.size = o.size
     return self
 
 

@@ -81,22 +81,20 @@ def put(Client client not None, value, id):
 
 # -- getting -------------------------------------------------------------------------------------
 
-cdef Buffer shared_bytes(Session session, PrObject *o, uint32_t slot):
-    """The message of an object in the arena."""
-    cdef Buffer view = Buffer.view(pin_object(session, slot),
-                                   <const char *> pr_message_of(&session.s, o), o.size)
-    view.is_shared = True
-    return view
-
-
 cdef object value_of(Session session, uint32_t slot, bint copy_on_write):
     cdef PrObject *o = &session.s.objects[slot]
-    cdef const uint8_t *data = pr_message_of(&session.s, o)
-    if 0 < o.size < MOST_SCALAR and data[0] != COLUMNS:
-        return scalar(data, o.size)
-    if not o.place:
+    cdef const uint8_t *data
+    cdef Pin bytes
+    if pr_is_inline(o):
+        data = pr_message_of(&session.s, o)
+        if o.size and data[0] != COLUMNS:
+            return scalar(data, o.size)
         return decode(PyBytes_FromStringAndSize(<const char *> data, o.size), None, True, (), None)
-    view = shared_bytes(session, o, slot)
+    bytes = pin_object(session, slot)
+    if bytes.size < MOST_SCALAR and bytes.data[0] != COLUMNS:
+        return scalar(bytes.data, bytes.size)
+    view = Buffer.view(bytes, <const char *> bytes.data, bytes.size)
+    view.is_shared = True
     return decode(private_copy(view) if copy_on_write else view, None, True, (), None)
 
 

@@ -6,6 +6,19 @@ Nobody sleeps: whoever opens one end of a pipe waits for who opens the other.
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
+
+#: Seconds after which a test gives up. Nothing takes nearly as long.
+DEADLINE = 60
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so that nothing tells of."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, "it never was"
+        os.sched_yield()
 
 
 class Gate:

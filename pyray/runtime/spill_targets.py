@@ -1,0 +1,224 @@
+"""Where the spiller keeps files: directories of this machine, and what fsspec reaches.
+
+Imports settings and session_files; fsspec when a URL is used. Chosen by
+`init(object_spilling=...)`.
+
+A directory that was given gets one of its own for each session in it, named as the session's and
+locked like that (session_files): so what a session leaves that was killed as a whole is swept by
+the next one. Below a URL the session's name is one more part of the path.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import session_files
+
+if TYPE_CHECKING:
+    from ._spiller import Batch
+
+#: In the directory of the session, when no other place is named.
+OWN = "spill"
+
+
+class Target(Protocol):
+    """One place for files."""
+
+    #: Where every process of the session can read files; None if only the spiller can.
+    directory: str | None
+    #: How many files may be written at a time.
+    writers: int
+
+    def write(self, batch: Batch, name: str) -> int:
+        """A new file; how long it is. Raises OSError, after which there is none."""
+
+    def read(self, name: str, begin: int, size: int) -> bytes:
+        """A part of a file. Raises FileNotFoundError if it is gone, another OSError if it cannot
+        be read now."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one. Raises OSError."""
+
+    def close(self) -> None:
+        """Remove all of them."""
+
+
+class Directory:
+    """A directory of this machine."""
+
+    writers = 1
+
+    def __init__(self, directory: str) -> None:
+        self.directory: str | None = directory
+        self._path = directory
+
+    def write(self, batch: Batch, name: str) -> int:
+        path = os.path.join(self._path, name)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            return batch.write(fd)
+        except BaseException:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(fd)
+
+    def read(self, name: str, begin: int, size: int) -> bytes:
+        with open(os.path.join(self._path, name), "rb") as file:
+            return os.pread(file.fileno(), size, begin)
+
+    def remove(self, name: str) -> None:
+        try:
+            os.unlink(os.path.join(self._path, name))
+        except FileNotFoundError:
+            pass
+
+    def close(self) -> None:
+        session_files.remove_tree(self._path)
+
+
+class Remote:
+    """What fsspec reaches: object storage, mostly."""
+
+    directory: str | None = None
+    writers = 4
+
+    def __init__(self, url: str, session: str) -> None:
+        import fsspec
+
+        self._files, path = fsspec.core.url_to_fs(url)
+        self._root = f"{path.rstrip('/')}/{session}"
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def write(self, batch: Batch, name: str) -> int:
+        size = 0
+        self._files.makedirs(self._root, exist_ok=True)
+        with self._files.open(self._path(name), "wb") as file:
+            for piece in batch.pieces():
+                file.write(piece)
+                size += len(piece)
+        return size
+
+    def read(self, name: str, begin: int, size: int) -> bytes:
+        data: bytes = self._files.cat_file(self._path(name), start=begin, end=begin + size)
+        return data
+
+    def remove(self, name: str) -> None:
+        try:
+            self._files.rm_file(self._path(name))
+        except FileNotFoundError:
+            pass
+
+    def close(self) -> None:
+        try:
+            self._files.rm(self._root, recursive=True)
+        except FileNotFoundError:
+            pass
+
+
+# -- what was asked for ----------------------------------------------------------------------
+
+
+def validate(asked: Any) -> list[str] | None:
+    """`init(object_spilling=...)` as a list: "" is the session's own directory. None: no spilling.
+
+    Raises TypeError, ValueError.
+    """
+    if asked is None or asked is False:
+        return None
+    if asked is True:
+        return [""]
+    places = [asked] if isinstance(asked, (str, os.PathLike)) else asked
+    if not isinstance(places, Sequence) or not places:
+        raise TypeError(
+            "object_spilling must be a directory, a URL, a list of these, True (a directory of the"
+            f" session's own) or None (nothing is spilled), not {asked!r}"
+        )
+    return [_validate_place(place) for place in places]
+
+
+def _validate_place(place: Any) -> str:
+    if not isinstance(place, (str, os.PathLike)) or not os.fspath(place):
+        raise TypeError(f"object_spilling: {place!r} is neither a directory nor a URL")
+    text = os.fspath(place)
+    if isinstance(text, bytes):
+        text = os.fsdecode(text)
+    protocol, separator, rest = text.partition("://")
+    if not separator or protocol == "file":
+        path = os.path.abspath(rest if separator else text)
+        if os.path.exists(path) and not os.path.isdir(path):
+            raise ValueError(f"object_spilling: {path} is not a directory")
+        return path
+    try:
+        import fsspec
+
+        fsspec.get_filesystem_class(protocol)
+    except ImportError as error:
+        raise ValueError(
+            f"object_spilling={text!r} needs a package that is not installed: {error}. Install it,"
+            " or give a directory"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"object_spilling={text!r}: {error}") from None
+    return text
+
+
+# -- making them -----------------------------------------------------------------------------
+
+
+def is_remote(place: str) -> bool:
+    return "://" in place
+
+
+def local_directory(place: str, session_directory: str) -> str | None:
+    """Where files of the session are for a place; None if that is not on this machine."""
+    if is_remote(place):
+        return None
+    if not place:
+        return os.path.join(session_directory, OWN)
+    return os.path.join(place, os.path.basename(session_directory))
+
+
+def prepare(places: list[str], session_directory: str) -> list[int]:
+    """Make the directories, and lock those that are not in the session's: the descriptors.
+
+    Raises OSError.
+    """
+    locks = []
+    for place in places:
+        directory = local_directory(place, session_directory)
+        if directory is None:
+            continue
+        os.makedirs(place or session_directory, mode=0o700, exist_ok=True)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        if place:
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            locks.append(lock)
+            session_files.sweep(place, time.time())
+    return locks
+
+
+def make(places: list[str], session_directory: str) -> list[Target]:
+    targets: list[Target] = []
+    for place in places:
+        directory = local_directory(place, session_directory)
+        if directory is None:
+            targets.append(Remote(place, os.path.basename(session_directory)))
+        else:
+            targets.append(Directory(directory))
+    return targets
+
+
+def remove(places: list[str], session_directory: str) -> None:
+    """Take away the directories, once no process of the session writes there any more."""
+    for place in places:
+        directory = local_directory(place, session_directory)
+        if directory is not None:
+            session_files.remove_tree(directory)
