@@ -49,7 +49,7 @@ int pr_fill_objects(PrSession *s, uint32_t n) {
         self->objects[i] = self->objects[--k];
         self->objects[k] = slot;
     }
-    return self->n_objects >= n ? 0 : PR_FULL;
+    return self->n_objects >= n ? 0 : PR_LIMIT;
 }
 
 /* Lowest slots go back last: tables stay dense. */

@@ -48,7 +48,8 @@ static inline int pr_is_ready(uint64_t state_word) {
 /* -- making ------------------------------------------------------------------------------------ */
 
 /* A RESERVED object that this process holds once; *data is where `size` bytes of message, and then
- * (at the next multiple of 8) n_refs handles, are to be written. 0 or PR_FULL. */
+ * (at the next multiple of 8) n_refs handles, are to be written. 0; PR_FULL: no block; PR_LIMIT:
+ * there are as many objects as there may be. */
 int pr_create(PrSession *s, uint64_t size, uint32_t n_refs, PrHandle *handle, uint8_t **data);
 /* What was created is whole. `failed`: the message is an exception. */
 void pr_seal(PrSession *s, PrHandle handle, int failed);
@@ -176,7 +177,7 @@ int pr_stream_room(PrSession *s, uint32_t task, int64_t deadline, int how);
 
 /* -- for task.c and recover.c ------------------------------------------------------------------ */
 
-/* At least n slots in the magazine. Inside; may wait for a lock. 0 or PR_FULL. */
+/* At least n slots in the magazine. Inside; may wait for a lock. 0 or PR_LIMIT. */
 int pr_fill_objects(PrSession *s, uint32_t n);
 void pr_flush_magazines(PrSession *s);
 /* A slot out of the magazine: CACHED, to be given another state before the next safe point. */

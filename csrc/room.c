@@ -4,8 +4,8 @@
  * those who wait, one after the other, so that a large one is not overtaken for ever by small ones:
  * from then on blocks that come later wait, too, but for very small ones.
  *
- * `granted` is written by the process while it wants nothing, and by the spiller while it is 0: by
- * an exchange on both sides, so that a block is either taken or given back. A granted block is
+ * `granted` is written by the process and by the spiller while it is PR_WAITING: by an exchange
+ * on both sides, so that a block is either taken or given back. A granted block is
  * nobody's but by that word, which a rebuild reads of processes that live.
  */
 #include "spill.h"
@@ -20,8 +20,8 @@ int pr_want_room(PrSession *s, uint64_t bytes) {
     if (atomic_load(&self->want)) return PR_BUSY;
     pr_enter(s);
     self->ticket = atomic_fetch_add(&c->tickets, 1);
-    atomic_store(&self->granted, 0);
     atomic_store(&self->want, bytes);
+    atomic_store(&self->granted, PR_WAITING);
     atomic_fetch_add(&c->n_wanting, 1);
     pr_call_spiller(s);
     pr_leave(s);
@@ -30,7 +30,7 @@ int pr_want_room(PrSession *s, uint64_t bytes) {
 
 /* The wish is over; the place it was granted, or 0. */
 static uint64_t end_wish(PrSession *s) {
-    uint64_t place = atomic_exchange(&s->self->granted, PR_NO_GRANT);
+    uint64_t place = atomic_exchange(&s->self->granted, 0);
     atomic_store(&s->self->want, 0);
     atomic_fetch_sub(&s->control->n_wanting, 1);
     return place > PR_DENIED ? place : 0;
@@ -58,7 +58,8 @@ int pr_await_room(PrSession *s, int64_t deadline) {
         uint64_t granted = atomic_load(&s->self->granted);
         int64_t left = deadline < 0 ? -1 : deadline - pr_now();
         if (granted == PR_DENIED) return PR_FULL;
-        if (granted) return 0; /* or another thread has taken it */
+        if (granted != PR_WAITING && granted != PR_GRANTING)
+            return 0; /* or another thread has taken it */
         if (atomic_load(&s->control->ended)) return PR_ENDED;
         if (s->control->spill_at == UINT64_MAX && !atomic_load(&s->control->spiller))
             return PR_FULL;
@@ -89,7 +90,8 @@ uint32_t pr_first_wanting(const PrSession *s, uint64_t *bytes) {
     for (uint32_t i = 1; i < n; i++) {
         const PrProcess *p = &s->processes[i];
         uint64_t want = atomic_load(&p->want);
-        if (!want || atomic_load(&p->granted) || atomic_load(&p->state) != PR_PROCESS_LIVE)
+        if (!want || atomic_load(&p->granted) != PR_WAITING ||
+            atomic_load(&p->state) != PR_PROCESS_LIVE)
             continue;
         if (first && p->ticket > s->processes[first].ticket) continue;
         first = i;
@@ -98,28 +100,29 @@ uint32_t pr_first_wanting(const PrSession *s, uint64_t *bytes) {
     return first;
 }
 
-static int answer(PrSession *s, uint32_t process, uint64_t granted) {
-    uint64_t none = 0;
-    PrProcess *p = &s->processes[process];
-    if (!atomic_compare_exchange_strong(&p->granted, &none, granted)) return 0;
-    pr_notify(s, p);
-    return 1;
+/* Unless its wish is over, or has changed. */
+static int answer(PrSession *s, uint32_t process, uint64_t before, uint64_t after) {
+    return atomic_compare_exchange_strong(&s->processes[process].granted, &before, after);
 }
 
 int pr_grant(PrSession *s, uint32_t process) {
-    uint64_t place = 0, bytes = atomic_load(&s->processes[process].want);
+    PrProcess *p = &s->processes[process];
+    uint64_t place = 0;
     int status = 0;
     pr_enter(s);
-    if (bytes) status = pr_block_new(s, bytes, &place);
-    /* It may want another size by now: then it finds no use for this, and gives it back. */
-    if (place && !answer(s, process, place)) pr_block_free(s, &place);
+    if (answer(s, process, PR_WAITING, PR_GRANTING)) {
+        status = pr_block_new(s, atomic_load(&p->want), &place);
+        if (answer(s, process, PR_GRANTING, status ? PR_WAITING : place)) place = 0;
+        if (place) pr_block_free(s, &place);
+        else if (!status) pr_notify(s, p);
+    }
     pr_leave(s);
     return status;
 }
 
 void pr_deny(PrSession *s, uint32_t process) {
     pr_enter(s);
-    answer(s, process, PR_DENIED);
+    if (answer(s, process, PR_WAITING, PR_DENIED)) pr_notify(s, &s->processes[process]);
     pr_leave(s);
 }
 

@@ -208,8 +208,6 @@ static int take_process_slot(PrSession *s, PrProcessKind kind) {
         atomic_store(&p->woken, 0);
         atomic_store(&p->gpus, 0);
         atomic_store(&p->finished, 0);
-        atomic_store(&p->want, 0);
-        atomic_store(&p->granted, PR_NO_GRANT);
         p->n_objects = p->n_tasks = 0;
         s->self = p;
         s->index = i;

@@ -52,7 +52,7 @@ enum {
 
 /* What functions return, beside 0 for success. */
 enum {
-    PR_FULL = -1,  /* no block of the size, or no slot */
+    PR_FULL = -1,  /* no block of the size, or no slot for a task */
     PR_STALE = -2, /* the handle's slot is another's by now */
     PR_TIMEOUT = -3,
     PR_INTERRUPTED = -4, /* by a signal */
@@ -317,7 +317,7 @@ typedef struct {
     /* Waiting for room, room.c. */
     _Alignas(64) _Atomic uint64_t want; /* bytes; 0: it does not wait */
     uint64_t ticket;                    /* its turn; stored before `want` */
-    _Atomic uint64_t granted;           /* place of a block; PR_NO_GRANT, PR_DENIED */
+    _Atomic uint64_t granted; /* place of a block; PR_WAITING and others; 0: it wants none */
     /* Magazines; the slots say CACHED and this process, whatever stands here. */
     _Alignas(64) uint32_t n_objects, n_tasks;
     uint32_t objects[PR_MAGAZINE], tasks[PR_MAGAZINE];

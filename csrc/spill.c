@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "futex.h"
+#include "recover.h"
 
 /* -- pins -------------------------------------------------------------------------------------- */
 
@@ -340,10 +341,6 @@ uint32_t pr_fetched(PrSession *s, PrHandle *chosen, uint32_t room) {
 
 /* -- recovery ---------------------------------------------------------------------------------- */
 
-static int is_live(const PrSession *s, uint32_t process) {
-    return process && atomic_load(&s->processes[process].state) == PR_PROCESS_LIVE;
-}
-
 static void rebuild_pins(PrSession *s, uint32_t n_objects, uint32_t n_processes) {
     for (uint32_t i = 1; i < n_objects; i++) {
         PrObject *o = &s->objects[i];
@@ -392,11 +389,17 @@ static void rebuild_files(PrSession *s, int spiller) {
     atomic_store(&s->control->files_done, 1);
 }
 
-static void rebuild_wishes(PrSession *s, uint32_t n_processes) {
+static void rebuild_wishes(PrSession *s, uint32_t n_processes, int spiller) {
     uint32_t n = 0;
     for (uint32_t i = 1; i < n_processes; i++) {
-        if (!is_live(s, i)) atomic_store(&s->processes[i].want, 0);
-        n += atomic_load(&s->processes[i].want) != 0;
+        PrProcess *p = &s->processes[i];
+        if (!is_live(s, i)) {
+            atomic_store(&p->want, 0);
+            atomic_store(&p->granted, 0);
+        }
+        if (!spiller && atomic_load(&p->granted) == PR_GRANTING)
+            atomic_store(&p->granted, PR_WAITING);
+        n += atomic_load(&p->want) != 0;
     }
     atomic_store(&s->control->n_wanting, n);
 }
@@ -413,5 +416,5 @@ void pr_rebuild_copies(PrSession *s) {
         uint64_t word = atomic_load(&o->state);
         if (pr_is_ready(word) && word & PR_BLOCK && !(word & PR_ACTOR)) settle_copy(s, o, spiller);
     }
-    rebuild_wishes(s, n);
+    rebuild_wishes(s, n, spiller);
 }

@@ -62,8 +62,10 @@ void pr_lose_copy(PrSession *s, uint32_t slot);
 
 enum {
     PR_SPILL_LEAST = 512, /* smaller messages stay in memory */
-    PR_NO_GRANT = 1,      /* PrProcess.granted: it waits for nothing; no block has such a place */
-    PR_DENIED = 2,
+    /* PrProcess.granted: no block has such a place. */
+    PR_WAITING = 1,
+    PR_GRANTING = 2, /* the spiller is about to answer */
+    PR_DENIED = 3,
     PR_WAITS_FOR_ROOM = 4096 /* blocks of this size wait for their turn if others wait */
 };
 
@@ -94,7 +96,7 @@ uint64_t pr_pinned_bytes(PrSession *s, uint32_t process);
 /* -- for the spiller --------------------------------------------------------------------------- */
 
 /* This process is the spiller: it is notified when there is something to do. It makes `called` 0
- * before it looks. */
+ * before it looks. There is no other: the death of one before has been recovered from. */
 void pr_begin_spilling(PrSession *s);
 /* There is something for the spiller to do; the node is told if there is none. */
 void pr_call_spiller(PrSession *s);

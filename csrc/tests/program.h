@@ -169,8 +169,10 @@ static inline void make_object(Program *p) {
     uint8_t *data;
     uint32_t n = p->n_held ? (uint32_t)pick(p, 4) : 0;
     for (uint32_t i = 0; i < n; i++) parts[i] = any_held(p);
-    if (pr_create(&p->s, size, n, &h, &data) &&
-        !(wait_for_room(p, pr_block_size(size, n)) && !pr_create(&p->s, size, n, &h, &data))) {
+    int status = pr_create(&p->s, size, n, &h, &data);
+    if (status == PR_FULL && wait_for_room(p, pr_block_size(size, n)))
+        status = pr_create(&p->s, size, n, &h, &data);
+    if (status) {
         pr_forget_room(&p->s);
         drop_one(p);
         return;

@@ -61,7 +61,9 @@ static inline void spill_some(PrSession *s, uint64_t *seed) {
     PrHandle chosen[8];
     uint64_t bytes = below(seed, 1 << 20);
     uint32_t n = 0;
-    if (atomic_load(&s->control->spiller) != s->index) pr_begin_spilling(s);
+    uint32_t spiller = atomic_load(&s->control->spiller);
+    if (spiller && spiller != s->index) return; /* it is dead, which has to be recovered from */
+    if (!spiller) pr_begin_spilling(s);
     switch (below(seed, 5)) {
     case 0:
         n = pr_choose(s, 1, bytes, chosen, 8);

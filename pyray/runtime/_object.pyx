@@ -51,9 +51,8 @@ def set_session(session):
     global current, serial
     current = session
     serial += 1
-    if session is not None:
-        session.lost = on_lost
     if current is not None:
+        current.lost = on_lost
         from pyray.runtime.settings import flag
         if flag("record_ref_creation_sites"):
             from pyray.runtime.call_sites import record
@@ -324,9 +323,18 @@ cdef int room(Session session, uint32_t slot, uint64_t size, uint32_t n_refs, Pr
             status = pr_room(&session.s, slot, size, n_refs, out)
         else:
             status = pr_create(&session.s, size, n_refs, handle, out)
+        if status == PR_LIMIT:
+            raise too_many(session)
         if status and not await_room(session, pr_block_size(size, n_refs)):
             raise full(session, size)
     return 0
+
+
+cdef object too_many(Session session):
+    from pyray.runtime.exceptions import ObjectStoreFullError
+    return ObjectStoreFullError(
+        f"there are as many objects as a session may have: {session.s.control.objects.limit}. Put "
+        "many small values together into one, a list or an array")
 
 
 cdef object full(Session session, uint64_t size):

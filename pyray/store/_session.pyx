@@ -308,7 +308,7 @@ cdef class Session:
             return found
         while status:
             status = pr_create(&self.s, size, 0, &handle, &out)
-            if status and not self.await_room(size):
+            if status == PR_LIMIT or status and not self.await_room(size):
                 raise_status(status, "cannot publish")
         memset(out, 0, PR_INLINE_OBJECT + 1)
         if n:
