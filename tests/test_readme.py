@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/actors.md", "docs/runtime.md", "docs/store.md", "docs/util.md")
+PAGES = (
+    "README.md",
+    "docs/actors.md",
+    "docs/runtime.md",
+    "docs/spilling.md",
+    "docs/store.md",
+    "docs/util.md",
+)
 BLOCKS = [
     (page, code)
     for page in PAGES
