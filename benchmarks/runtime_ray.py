@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import runtime_actors
+import runtime_spilling
 from runtime_measure import Memcpy, PlainProcesses, Run, Wakeups, clock, pss, serve, shared_bytes
 
 ROWS: dict[str, Callable[[Any, Run], dict | None]] = {}
@@ -524,6 +525,8 @@ def by_argument(ray: Any, run: Run) -> None:
 
 for _name, _function in (runtime_actors.ROWS | runtime_actors.CURVES).items():
     row(_name)(_function)
+for _name, _function in runtime_spilling.ROWS.items():
+    row_of_its_own(_name)(_function)
 
 
 def versions(module: str) -> dict:

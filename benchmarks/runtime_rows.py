@@ -207,6 +207,44 @@ ROWS: dict[str, Row] = {
         limit="the same with a few bytes",
         section="Actors",
     ),
+    # More than memory
+    "spill-put": Row(
+        "sequential put of five times the store's size",
+        GIGABYTES,
+        (Target("of_limit", 0.8),),
+        limit="`dd` from /dev/zero to the same disk",
+        seconds=900,
+        section="More than memory",
+    ),
+    "spill-get": Row(
+        "the same read back, from the disk",
+        GIGABYTES,
+        (Target("of_limit", 0.8),),
+        limit="`dd` to /dev/null from the same disk",
+        seconds=900,
+        section="More than memory",
+    ),
+    "spill-fits": Row(
+        "put and get of 8 KB in a store that is full of what was written to files",
+        PER_SECOND,
+        (Target("of_limit", 0.9),),
+        limit="the same in an empty store",
+        section="More than memory",
+    ),
+    "spill-small": Row(
+        "get of 10 KB that were written to files, in random order",
+        PER_SECOND,
+        (times(10, RAY),),
+        seconds=900,
+        section="More than memory",
+    ),
+    "shuffle": Row(
+        "shuffle of 4 GB of rows, 64 × 64 partitions, in a store of 1 GB",
+        SECONDS,
+        (times(2, RAY),),
+        seconds=900,
+        section="More than memory",
+    ),
     # Programs
     "matrices": Row(
         "400 × (two 1000×1000 random matrices, one product), 16 under way",

@@ -102,7 +102,7 @@ int pr_block_new(PrSession *s, uint64_t size, uint64_t *place) {
     PrControl *c = s->control;
     pr_lock(s, &c->arena_lock);
     *place = pr_arena_alloc(s->arena, size);
-    int high = pr_arena_used(s->arena) > c->spill_at;
+    int high = pr_arena_used(s->arena) > atomic_load_explicit(&c->call_at, memory_order_relaxed);
     pr_unlock(&c->arena_lock);
     if (high) pr_call_spiller(s);
     return *place ? 0 : PR_FULL;

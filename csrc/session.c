@@ -73,6 +73,7 @@ static void fill_header(PrControl *c, const PrConfig *config) {
     c->objects.used = c->tasks.used = c->actors.used = c->names.used = c->n_processes = 1;
     c->n_files = 1;
     c->spill_at = config->spill_at ? config->spill_at : UINT64_MAX;
+    c->call_at = c->spill_at;
     for (int i = 0; i < 3; i++) strcpy(c->resources[i].name, known[i]);
     c->n_resources = 3;
 }

@@ -356,7 +356,8 @@ typedef struct {
     _Atomic uint64_t sequence;
     PrTable actors;
     _Alignas(64) PrLock arena_lock;
-    uint64_t spill_at;           /* bytes in use from which on the spiller is called */
+    uint64_t spill_at;           /* bytes in use from which on objects are to be in files */
+    _Atomic uint64_t call_at;    /* and at which the spiller is called next */
     _Atomic uint32_t n_wanting;  /* processes that wait for room */
     _Atomic uint32_t spiller;    /* its process, or 0 */
     _Atomic uint32_t called;     /* the spiller was, and has not looked since */

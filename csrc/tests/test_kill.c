@@ -121,7 +121,7 @@ static int run_session(int most) {
     int kills = 0;
     session = new_session((uint64_t)1 << (below(&chance, 4) ? 24 : 19), 3000, 600, 3000);
     session.self->kind = PR_NODE;
-    session.control->spill_at = session.control->arena_size / 2;
+    session.control->spill_at = session.control->call_at = session.control->arena_size / 2;
     program_resources(&session);
     memset((void *)board, 0, sizeof *board);
     for (int i = 0; i < CHILDREN; i++) start_child(i);

@@ -172,7 +172,7 @@ static int all_finishing(void) {
 static void run_session(uint32_t most, uint64_t seed, uint64_t arena_size) {
     session = new_session(arena_size, 3000, 600, 3000);
     session.self->kind = PR_NODE;
-    session.control->spill_at = arena_size / 2;
+    session.control->spill_at = session.control->call_at = arena_size / 2;
     program_resources(&session);
     atomic_store(&draining, 0);
     atomic_store(&stopping_all, 0);

@@ -279,7 +279,7 @@ static void test_lost_copy(void) {
 /* The node is to start a spiller if there is none. */
 static void test_call(void) {
     PrSession s = small_session();
-    s.control->spill_at = 10000;
+    s.control->spill_at = s.control->call_at = 10000;
     release(&s, put_value(&s, 9000, 1, NULL, 0));
     EQUAL(atomic_load(&s.control->wanted), 0);
     release(&s, put_value(&s, 11000, 1, NULL, 0));

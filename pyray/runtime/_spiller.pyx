@@ -201,6 +201,10 @@ cdef class Spilling:
         """Bytes of the arena in use; and from which on there is to be spilled."""
         return pr_arena_used(self.session.s.arena), self.session.s.control.spill_at
 
+    def call_beyond(self, uint64_t bytes):
+        """Be called when more are in use, and not before that because of it."""
+        self.session.s.control.call_at = max(bytes, self.session.s.control.spill_at)
+
     def spillable(self):
         """Bytes of objects that nobody reads: with a copy in a file, and without."""
         cdef uint64_t clean, dirty

@@ -110,6 +110,7 @@ class Spiller:
     def write_ahead(self) -> None:
         """What is not in files is to be less than the threshold."""
         used, threshold = self.tables.used()
+        self.tables.call_beyond(used + self.step // 2)
         if used <= threshold:
             return
         clean, dirty = self.tables.spillable()

@@ -299,6 +299,8 @@ def _present_names(given: dict[str, Any]) -> dict[str, Any]:
         warn("'redis_address' is now called 'address'.", DeprecationWarning)
         address = given.pop("redis_address")
         given["address"] = given["address"] or address
+    if "object_spilling_directory" in given:  # Ray's
+        given["object_spilling"] = given.pop("object_spilling_directory") or True
     known = set(init.__kwdefaults__ or ()) | {"address"} | _PRIVATE | _IGNORED
     unknown = [name for name in given if name not in known]
     if unknown:

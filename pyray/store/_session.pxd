@@ -144,6 +144,7 @@ cdef extern from "session.h" nogil:
     ctypedef struct PrControl:
         uint64_t arena_size
         uint64_t spill_at
+        uint64_t call_at
         uint32_t n_wanting
         uint32_t spiller
         uint32_t called

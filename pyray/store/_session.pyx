@@ -579,7 +579,7 @@ cdef class Session:
         """Nobody will make room any more: who waits for some is refused."""
         cdef uint64_t bytes = 0
         cdef uint32_t process
-        self.s.control.spill_at = UINT64_MAX
+        self.s.control.spill_at = self.s.control.call_at = UINT64_MAX
         while True:
             process = pr_first_wanting(&self.s, &bytes)
             if not process:

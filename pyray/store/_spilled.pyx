@@ -27,6 +27,11 @@ cdef extern from "sys/mman.h":
     void *MAP_FAILED
     void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)
 
+cdef extern from "fcntl.h" nogil:
+    enum:
+        POSIX_FADV_WILLNEED
+    int posix_fadvise(int fd, int64_t offset, int64_t size, int advice)
+
 cdef extern from "unistd.h" nogil:
     ssize_t pread(int fd, void *data, size_t size, int64_t offset)
 
@@ -121,6 +126,9 @@ cdef uint8_t *fill(FileCopy copy, int fd) except NULL:
         return <uint8_t *> copy.memory
     begin = at & ~<uint64_t> (PAGE - 1)
     length = copy.offset + copy.size - begin
+    # All of it is needed, and perhaps what was made after it: a page fault at a time, a disk is
+    # several times slower.
+    posix_fadvise(fd, <int64_t> begin, 2 * <int64_t> length, POSIX_FADV_WILLNEED)
     copy.memory = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, <int64_t> begin)
     if copy.memory == MAP_FAILED:
         copy.memory = NULL
