@@ -1,4 +1,4 @@
-"""The workloads with more objects than memory for them, of pyray and of Ray: the same code for both.
+"""The workloads with more objects than memory, of pyray and of Ray: the same code for both.
 
 Imported by runtime_ray.py.  Files go to a directory of the row's own, beside which `dd` writes and
 reads.  What is read back is taken out of the system's cache before, so that it comes from the disk.
@@ -102,7 +102,7 @@ def spill_get(ray: Any, run: Run) -> dict:
 
 
 def spill_fits(ray: Any, run: Run) -> dict:
-    """Put and get of a small array, in a store full of what has gone to files, and in an empty one."""
+    """Put and get of a small array, in a store full of what is in files, and in an empty one."""
     import numpy as np
 
     array = np.zeros(1000)
@@ -143,7 +143,7 @@ def spill_small(ray: Any, run: Run) -> dict:
 
 
 def shuffle(ray: Any, run: Run) -> dict:
-    """Rows are dealt from so many partitions to as many others, through a store that is too small."""
+    """Rows go from so many partitions to as many others, through a store that is too small."""
     import numpy as np
 
     parts = run.size(64, 16)

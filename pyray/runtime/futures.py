@@ -121,15 +121,20 @@ class _Server:
     def _serve(self) -> None:
         while not self._ended:
             try:
-                ready, since = self._look()
-                for item in ready:
-                    _settle(item.future, item.result)
-                if not ready and not self._ended:
+                since = self._settle_ready()
+                if since is not None and not self._ended:
                     self._vigil.sleep(since)
             except BaseException as error:
                 # The session is over, or its node has died: so is everything that was waited for.
                 self._fail(_ended() if self._ended else error)
         self._fail(_ended())
+
+    def _settle_ready(self) -> int | None:
+        """Settle what is ready, of which nothing is kept; if nothing was, since when."""
+        ready, since = self._look()
+        for item in ready:
+            _settle(item.future, item.result)
+        return None if ready else since
 
     def _look(self) -> tuple[list[_Waiting], int]:
         """What is ready, and from when on there may be more."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import os
 import threading
+import weakref
 
 import pytest
-from gates import Gate
+from gates import Gate, until
 
 import pyray as ray
 from pyray.runtime import futures
@@ -271,3 +273,14 @@ def test_many_at_once():
         return len(await asyncio.gather(*futures))
 
     assert asyncio.run(main()) == 2000
+
+
+class Kept:
+    """What a weak reference can be made to."""
+
+
+def test_nobody_keeps_the_result_of_a_future():
+    future = ray.put(Kept()).future()
+    seen = weakref.ref(future.result())
+    del future
+    until(lambda: gc.collect() >= 0 and seen() is None)
