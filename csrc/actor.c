@@ -513,24 +513,29 @@ void pr_actor_end(PrSession *s, uint32_t actor, uint64_t epoch) {
 
 void pr_call_over(PrSession *s, uint32_t actor) {
     PrActor *a = &s->actors[actor];
-    uint32_t object = a->object;
+    uint32_t slot = a->object;
+    PrHandle object =
+        pr_handle(atomic_load(&s->objects[slot].state), slot); /* which the call keeps */
     /* The last reference may be that of its own process. */
-    uint32_t own = atomic_load(&a->worker) == s->index ? s->held[object] != 0 : 1;
+    uint32_t own = atomic_load(&a->worker) == s->index ? s->held[slot] != 0 : 1;
     atomic_fetch_add(&a->over, 1);
-    if (atomic_load(&s->objects[object].refs) <= own) pr_actor_let_go(s, object);
+    if (atomic_load(&s->objects[slot].refs) <= own) pr_actor_let_go(s, object, actor);
 }
 
-/* Conditions that stay once all hold: DEAD, no calls, no references. What is read here is that of
- * one actor if the object's generation is still the same at the end. */
-void pr_actor_let_go(PrSession *s, uint32_t object) {
-    PrObject *o = &s->objects[object];
+/* Conditions that stay once all hold: DEAD, no references, no calls. They are read in this order,
+ * as who ends it counts as a call before it is DEAD, and who refers to it counts a call before
+ * letting go. What is read is that of one actor if the object's generation is still the same at the
+ * end. */
+void pr_actor_let_go(PrSession *s, PrHandle object, uint32_t actor) {
+    const PrActor *a = &s->actors[actor];
+    PrObject *o = &s->objects[pr_slot(object)];
     uint64_t word = atomic_load(&o->state), dying;
     do {
-        if (!(word & PR_ACTOR) || pr_state(word) != PR_OBJECT_SEALED) return;
-        const PrActor *a = &s->actors[*pr_actor_in(o)];
+        if (!pr_same(word, object) || pr_state(word) != PR_OBJECT_SEALED) return;
+        int dead = pr_actor_state(a) == PR_ACTOR_DEAD;
         uint32_t refs = atomic_load(&o->refs), worker = atomic_load(&a->worker);
         if (refs > 1 || pr_pending_calls(a)) return;
-        if (pr_actor_state(a) != PR_ACTOR_DEAD) {
+        if (!dead) {
             /* It knows whether the last one is its own. */
             if (worker) pr_notify(s, &s->processes[worker]);
             return;
@@ -539,7 +544,7 @@ void pr_actor_let_go(PrSession *s, uint32_t object) {
         dying = (word & ~(uint64_t)UINT32_MAX) | (uint64_t)s->index << PR_CANCELLER | PR_ACTOR |
                 PR_OBJECT_DYING;
     } while (!atomic_compare_exchange_strong(&o->state, &word, dying));
-    pr_enlist(s, object);
+    pr_enlist(s, pr_slot(object));
 }
 
 /* Whether that actor lives, and is not to be made anew from now on if `mark` is PR_KILLED. */

@@ -90,9 +90,9 @@ void pr_actor_end(PrSession *s, uint32_t actor, uint64_t epoch);
 void pr_fail_as_actor(PrSession *s, uint32_t task);
 /* Calls of dead actors that are in their queues, or wait for what they miss, fail. Outside. */
 void pr_fail_calls(PrSession *s);
-/* It has lost a reference, or a call: the object dies if it was the last of both, and of a dead
- * actor. Waits for nothing. */
-void pr_actor_let_go(PrSession *s, uint32_t object);
+/* It has lost a reference, or a call: its object dies if it was the last of both, and of a dead
+ * actor. Both may be gone, and others in their slots. Waits for nothing. */
+void pr_actor_let_go(PrSession *s, PrHandle object, uint32_t actor);
 /* Its object is gone. May wait for a lock. */
 void pr_actor_free(PrSession *s, uint32_t actor);
 

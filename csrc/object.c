@@ -270,9 +270,11 @@ void pr_unref(PrSession *s, uint32_t slot) {
     PrObject *o = &s->objects[slot];
     /* Before it is given up: an actor's object may go at once then, by the hand of another. */
     uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
+    uint32_t actor = word & PR_ACTOR ? *pr_actor_in(o) : 0;
     uint32_t left = atomic_fetch_sub(&o->refs, 1) - 1;
-    if (word & PR_ACTOR) {
-        if (left <= 1) pr_actor_let_go(s, slot); /* the last one may be the actor's own */
+    if (actor) {
+        /* The last one may be the actor's own. */
+        if (left <= 1) pr_actor_let_go(s, pr_handle(word, slot), actor);
     } else if (!left) {
         die(s, slot, atomic_load_explicit(&o->state, memory_order_relaxed));
     }
