@@ -18,6 +18,8 @@ from typing import Any
 from runtime_measure import Run, clock, result
 
 MB = 1 << 20
+#: Bytes of a store at least: Ray's minimum.
+LEAST = 80 * MB
 
 
 @contextmanager
@@ -129,7 +131,7 @@ def spill_small(ray: Any, run: Run) -> dict:
     random.Random(0).shuffle(order)
 
     def once() -> float:
-        with session(ray, count * 10_000 // 5):
+        with session(ray, max(count * 10_000 // 5, LEAST)):
             refs = [ray.put(np.full(1250, i)) for i in range(count)]
             start = clock()
             for i in order:
@@ -164,7 +166,7 @@ def shuffle(ray: Any, run: Run) -> dict:
         return len(keys), sum(int(piece[:, 1].sum()) for piece in pieces)
 
     def once() -> float:
-        with session(ray, rows * 16 * parts // 4):
+        with session(ray, max(rows * 16 * parts // 4, LEAST)):
             dealt = ray.remote(deal).options(num_returns=parts)
             gathered = ray.remote(gather)
             start = clock()

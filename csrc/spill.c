@@ -408,6 +408,8 @@ void pr_rebuild_copies(PrSession *s) {
     PrControl *c = s->control;
     uint32_t n_objects = atomic_load(&c->objects.used), n = atomic_load(&c->n_processes);
     if (!is_live(s, atomic_load(&c->spiller))) atomic_store(&c->spiller, 0);
+    /* Another one has to see to what it has left. */
+    if (!atomic_load(&c->spiller) && atomic_load(&c->n_files) > 1) atomic_store(&c->called, 1);
     int spiller = atomic_load(&c->spiller) != 0;
     rebuild_pins(s, n_objects, n);
     rebuild_files(s, spiller);

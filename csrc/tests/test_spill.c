@@ -256,6 +256,26 @@ static void test_written_copies(void) {
     end_session(&s);
 }
 
+/* What it was writing is nobody's, and another spiller is to remove it. */
+static void test_the_spiller_dies(void) {
+    PrSession s = small_session(), spiller = spiller_of(&s);
+    PrHandle h = put_value(&s, SIZE, 1, NULL, 0), chosen;
+    EQUAL(pr_choose(&spiller, 1, UINT64_MAX, &chosen, 1), 1);
+    uint32_t file = pr_file_new(&spiller, 0);
+    atomic_store(&s.control->called, 0);
+    atomic_store(&spiller.self->start_time, 0);
+    pr_recover(&s, spiller.index, PR_WORKER_CRASHED, "");
+    SOUND(&s);
+    EQUAL(atomic_load(&s.control->called), 1);
+    munmap(spiller.held, (uint64_t)s.control->objects.limit * 2 * sizeof(uint32_t));
+    spiller = spiller_of(&s);
+    EQUAL(pr_file_unused(&spiller), file);
+    EQUAL(spill_all(&spiller), 1); /* the object is not taken for one that is being written */
+    release(&s, h);
+    leave_session(&spiller);
+    end_session(&s);
+}
+
 static void test_lost_copy(void) {
     PrSession s = small_session(), spiller = spiller_of(&s);
     PrHandle h = put_value(&s, SIZE, 1, NULL, 0);
@@ -458,6 +478,7 @@ int main(void) {
     RUN(test_oldest_first);
     RUN(test_files_go_with_their_objects);
     RUN(test_written_copies);
+    RUN(test_the_spiller_dies);
     RUN(test_lost_copy);
     RUN(test_call);
     RUN(test_turns);
