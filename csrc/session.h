@@ -124,10 +124,10 @@ typedef struct {
     _Atomic uint32_t file;     /* that has a copy of the message; 0: none has */
     _Atomic uint32_t writing;  /* by the spiller, into a file */
     _Atomic uint32_t verified; /* a number of the state in which the file was when it was read */
-    uint32_t reserved;
-    uint64_t offset;   /* of the message in that file; stored before `file` */
-    uint64_t handles;  /* OUT: place of the handles that were behind the message */
-    uint64_t incoming; /* OUT: place of the block into which it is read again */
+    _Atomic uint32_t given_up; /* how often it could not be read */
+    uint64_t offset;           /* of the message in that file; stored before `file` */
+    uint64_t handles;          /* OUT: place of the handles that were behind the message */
+    uint64_t incoming;         /* OUT: place of the block into which it is read again */
 } PrCopy;
 
 typedef enum {

@@ -221,6 +221,7 @@ void pr_give_up(PrSession *s, uint32_t slot) {
     PrCopy *c = pr_copy_of(&s->objects[slot]);
     pr_enter(s);
     pr_block_free(s, &c->incoming);
+    atomic_fetch_add(&c->given_up, 1);
     end_fetch(s, slot, PR_FETCH);
     pr_leave(s);
 }

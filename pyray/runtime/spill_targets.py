@@ -11,8 +11,10 @@ the next one. Below a URL the session's name is one more part of the path.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import time
+import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 #: In the directory of the session, when no other place is named.
 OWN = "spill"
+#: Bytes that go to or come from what fsspec reaches at a time.
+PART = 8 << 20
 
 
 class Target(Protocol):
@@ -32,25 +36,32 @@ class Target(Protocol):
     directory: str | None
     #: How many files may be written at a time.
     writers: int
+    #: When (of time.monotonic) a part of a file was last written or read. inf: nobody knows, as a
+    #: whole file is one call.
+    moved: float
 
     def write(self, batch: Batch, name: str) -> int:
-        """A new file; how long it is. Raises OSError, after which there is none."""
+        """A new file; how long it is. Raises whatever the storage does; `remove` is called then."""
 
-    def read(self, name: str, begin: int, size: int) -> bytes:
-        """A part of a file. Raises FileNotFoundError if it is gone, another OSError if it cannot
-        be read now."""
+    def read(self, name: str, begin: int, size: int) -> bytes | bytearray:
+        """A part of a file. Raises FileNotFoundError if it is gone, anything else if it cannot be
+        read now."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, if there is one. Raises OSError."""
+        """Remove a file, if there is one."""
+
+    def stop(self) -> None:
+        """What is being written is needed no more: that ends soon, by raising."""
 
     def close(self) -> None:
-        """Remove all of them."""
+        """Remove all of them. Nothing is being written."""
 
 
 class Directory:
     """A directory of this machine."""
 
     writers = 1
+    moved = math.inf
 
     def __init__(self, directory: str) -> None:
         self.directory: str | None = directory
@@ -77,6 +88,9 @@ class Directory:
         except FileNotFoundError:
             pass
 
+    def stop(self) -> None:
+        pass  # one call writes a file
+
     def close(self) -> None:
         session_files.remove_tree(self._path)
 
@@ -92,21 +106,51 @@ class Remote:
 
         self._files, path = fsspec.core.url_to_fs(url)
         self._root = f"{path.rstrip('/')}/{session}"
+        self._made = False
+        self._stopped = False
+        self.moved = 0.0
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
     def write(self, batch: Batch, name: str) -> int:
+        self._make()
         size = 0
-        self._files.makedirs(self._root, exist_ok=True)
-        with self._files.open(self._path(name), "wb") as file:
+        file = self._files.open(self._path(name), "wb", block_size=PART)
+        try:
             for piece in batch.pieces():
-                file.write(piece)
+                for at in range(0, len(piece), PART):
+                    if self._stopped:
+                        raise InterruptedError("the session ends")
+                    file.write(piece[at : at + PART])
+                    self.moved = time.monotonic()
                 size += len(piece)
+        except BaseException:
+            _discard(file)
+            raise
+        file.close()
+        self.moved = time.monotonic()
         return size
 
-    def read(self, name: str, begin: int, size: int) -> bytes:
-        data: bytes = self._files.cat_file(self._path(name), start=begin, end=begin + size)
+    def _make(self) -> None:
+        """The session's part of the path, where there are directories. A bucket is not made."""
+        if self._made:
+            return
+        try:
+            self._files.mkdir(self._root, create_parents=False)
+        except FileExistsError:
+            pass
+        self._made = True
+
+    def read(self, name: str, begin: int, size: int) -> bytearray:
+        data = bytearray()
+        while len(data) < size:
+            end = min(len(data) + PART, size)
+            part = self._files.cat_file(self._path(name), start=begin + len(data), end=begin + end)
+            if not part:
+                break
+            data += part
+            self.moved = time.monotonic()
         return data
 
     def remove(self, name: str) -> None:
@@ -115,11 +159,24 @@ class Remote:
         except FileNotFoundError:
             pass
 
+    def stop(self) -> None:
+        self._stopped = True
+
     def close(self) -> None:
+        self._files.invalidate_cache()
         try:
             self._files.rm(self._root, recursive=True)
         except FileNotFoundError:
             pass
+
+
+def _discard(file: Any) -> None:
+    """Close a file that is not whole, so that nothing of it is kept."""
+    try:
+        file.closed = True  # close() would write the rest
+        file.discard()  # of several parts, those that are there
+    except Exception:
+        pass  # it has no such thing; or cannot be reached, which the writer has found, too
 
 
 # -- what was asked for ----------------------------------------------------------------------
@@ -128,7 +185,8 @@ class Remote:
 def validate(asked: Any) -> list[str] | None:
     """`init(object_spilling=...)` as a list: "" is the session's own directory. None: no spilling.
 
-    Raises TypeError, ValueError.
+    What is at a URL is tried, as a wrong one would be found when memory runs out only. Raises
+    TypeError, ValueError.
     """
     if asked is None or asked is False:
         return None
@@ -166,7 +224,24 @@ def _validate_place(place: Any) -> str:
         ) from None
     except ValueError as error:
         raise ValueError(f"object_spilling={text!r}: {error}") from None
+    _try(text)
     return text
+
+
+def _try(url: str) -> None:
+    """Write something there, and remove it. Raises ValueError."""
+    import fsspec
+
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+        probe = f"{path.rstrip('/')}/pyray-{uuid.uuid4().hex}"
+        files.pipe_file(probe, b"pyray")
+        files.rm_file(probe)
+    except Exception as error:
+        raise ValueError(
+            f"object_spilling={url!r}: files cannot be written there: {type(error).__name__}:"
+            f" {error}. Buckets and directories must exist"
+        ) from error
 
 
 # -- making them -----------------------------------------------------------------------------

@@ -38,11 +38,10 @@ STEP = 1 / 32
 LONG, SHORT = 5.0, 0.02
 #: Seconds until a target that failed is tried again: doubled at each failure, up to the last.
 BACK_OFF, LONGEST_BACK_OFF = 0.05, 3.0
-#: Seconds until a put is refused: when no target works, or all that could be given back is read by
-#: processes that go on; and when those wait for room themselves, or there are none.
+#: Seconds until a put is refused, or a get that needs a target: when no target works, or all that
+#: could be given back is read by processes that go on; and when those wait for room themselves, or
+#: there are none.
 TIMEOUT, STUCK = 10.0, 0.2
-#: How often reading a copy is tried.
-ATTEMPTS = 5
 
 
 class State:
@@ -53,6 +52,11 @@ class State:
         self.writing = 0  # files
         self.failures = 0  # in a row
         self.not_before = 0.0
+        self.begun = 0.0  # the latest of these files
+
+    def is_silent(self, begun: float, now: float, timeout: float) -> bool:
+        """Whether it has neither given nor taken anything for so long."""
+        return now - max(begun, self.target.moved) > timeout
 
     def may_write(self, now: float) -> bool:
         limit = 1 if self.failures else self.target.writers
@@ -76,11 +80,13 @@ class Spiller:
         self.pool = ThreadPoolExecutor(sum(t.writers for t in targets) + 4, "spiller")
         self.ended: deque[Callable[[], None]] = deque()  # what threads have for this one to do
         self.next_target = 0
-        self.fetching = 0
-        self.late: list[tuple[Fetch, bytes, float]] = []  # read, and without room so far
+        self.reading: dict[Fetch, float] = {}  # and when that began
+        self.late: list[
+            tuple[Fetch, bytes | bytearray, float]
+        ] = []  # read, and without room so far
         # Ticket of who waits longest, and since when nothing could be done for it.
         self.helpless: tuple[int, float] | None = None
-        self.failure = ""
+        self.failures = {_spilled.WRITE_FAILURE: "", _spilled.READ_FAILURE: ""}
         self.timeout = number("object_store_full_timeout_s", TIMEOUT)
 
     def run(self) -> None:
@@ -90,11 +96,16 @@ class Spiller:
                 self.ended.popleft()()
             self.remove_files()
             self.start_fetches()
+            self.stop_fetches()
             self.land()
-            helpless = self.give_room()
+            pause = self.give_room()
             self.write_ahead()
+            if self.late:
+                pause = SHORT
+            elif self.reading:
+                pause = min(pause, self.timeout / 10)
             if not self.ended:
-                self.tables.wait(SHORT if helpless or self.late else LONG)
+                self.tables.wait(pause)
 
     def in_thread(self, work: Callable[..., Any], then: Callable[[Any], None], *args: Any) -> None:
         """`then` is called by the thread of the tables, with what the work gave or raised."""
@@ -131,6 +142,7 @@ class Spiller:
             if batch is None:
                 break
             state.writing += 1
+            state.begun = now
             begun = True
             name = _spilled.file_name(batch.number)
             self.in_thread(state.target.write, self._written(state, batch), batch, name)
@@ -144,20 +156,22 @@ class Spiller:
             state.note(failed, time.monotonic())
             if failed:
                 batch.failed()
-                self.tell(f"{type(result).__name__}: {result}")
+                self.tell(_spilled.WRITE_FAILURE, f"{type(result).__name__}: {result}")
             else:
                 batch.done(result)
+                self.tell(_spilled.WRITE_FAILURE, "")
 
         return note
 
-    def tell(self, text: str) -> None:
-        """Why files cannot be written, for those who are refused; and for the log."""
-        if text == self.failure:
+    def tell(self, what: bytes, text: str) -> None:
+        """Why files cannot be written or read, for those who are refused; and for the log."""
+        if text == self.failures[what]:
             return
-        self.failure = text
-        _log(f"spilling failed: {text}")
+        self.failures[what] = text
+        if text:
+            _log(f"spilling failed: {text}")
         try:
-            self.session.replace(_spilled.FAILURE, text.encode()[:200])
+            self.session.replace(what, text.encode()[:200])
         except (MemoryError, RuntimeError):
             pass  # no room even for that
 
@@ -173,30 +187,36 @@ class Spiller:
 
     # -- room ----------------------------------------------------------------------------------
 
-    def give_room(self) -> bool:
-        """Blocks for those who wait, in turn; whether one waits that nothing is done for."""
+    def give_room(self) -> float:
+        """Blocks for those who wait, in turn; seconds until that is to be tried again."""
         while (found := self.tables.first_wanting()) is not None:
             process, size, ticket = found
             if self.tables.grant(process) or self.tables.evict(max(size, self.step)):
                 self.helpless = None
                 continue
-            if self.write() or any(state.writing for state in self.targets):
-                self.helpless = None
-                return False
+            self.write()
             now = time.monotonic()
             if self.helpless is None or self.helpless[0] != ticket:
                 self.helpless = (ticket, now)
-            if not self._is_hopeless(process, now - self.helpless[1]):
-                return True
+            if not self._is_hopeless(process, now):
+                return self.timeout / 10 if any(t.writing for t in self.targets) else SHORT
             self.tables.deny(process)
         self.helpless = None
-        return False
+        return LONG
 
-    def _is_hopeless(self, process: int, waited: float) -> bool:
+    def _is_hopeless(self, process: int, now: float) -> bool:
+        assert self.helpless is not None
+        waited = now - self.helpless[1]
         clean, dirty = self.tables.spillable()
-        if clean:
+        writing = [state for state in self.targets if state.writing]
+        moving = [s for s in writing if not s.is_silent(s.begun, now, self.timeout)]
+        if clean or any(not state.failures for state in moving):
             return False
-        if dirty or self.tables.may_free(process):  # no target works, or others may stop reading
+        if writing and not moving:
+            self.tell(_spilled.WRITE_FAILURE, f"no answer for {self.timeout:g} seconds")
+            return True
+        # A target is tried again, or none may be so soon, or others may stop reading.
+        if moving or dirty or self.tables.may_free(process):
             return waited > self.timeout
         return waited > STUCK
 
@@ -204,17 +224,28 @@ class Spiller:
 
     def start_fetches(self) -> None:
         for fetch in self.tables.fetched():
-            self.fetching += 1
-            target = self.targets[fetch.target].target
-            self.in_thread(_read, self._arrived(fetch), target, fetch)
+            state = self.targets[fetch.target]
+            self.reading[fetch] = time.monotonic()
+            self.in_thread(_read, self._arrived(fetch), state.target, fetch, self.timeout)
+
+    def stop_fetches(self) -> None:
+        """Who waits for a target that does not answer is told so."""
+        now = time.monotonic()
+        for fetch, begun in list(self.reading.items()):
+            if self.targets[fetch.target].is_silent(begun, now, self.timeout):
+                self.tell(_spilled.READ_FAILURE, f"no answer for {self.timeout:g} seconds")
+                del self.reading[fetch]
+                self._give_up(fetch, False)
 
     def _arrived(self, fetch: Fetch) -> Callable[[Any], None]:
         def note(result: Any) -> None:
-            self.fetching -= 1
+            if self.reading.pop(fetch, None) is None:
+                return  # too late
             if isinstance(result, BaseException):
-                self.tell(f"{type(result).__name__}: {result}")
+                self.tell(_spilled.READ_FAILURE, f"{type(result).__name__}: {result}")
                 self._give_up(fetch, isinstance(result, FileNotFoundError))
             else:
+                self.tell(_spilled.READ_FAILURE, "")
                 self.late.append((fetch, result, time.monotonic()))
 
         return note
@@ -245,25 +276,29 @@ class Spiller:
 
     def close(self) -> None:
         """Remove all files of the session."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        for state in self.targets:
+            state.target.stop()
+        self.pool.shutdown(cancel_futures=True)
         for state in self.targets:
             try:
                 state.target.close()
-            except OSError as error:
+            except Exception as error:
                 _log(f"files of the session could not be removed: {error}")
 
 
-def _read(target: spill_targets.Target, fetch: Fetch) -> bytes:
-    for attempt in range(ATTEMPTS):
+def _read(target: spill_targets.Target, fetch: Fetch, timeout: float) -> bytes | bytearray:
+    end = time.monotonic() + timeout
+    pause = BACK_OFF
+    while True:
         try:
             return target.read(_spilled.file_name(fetch.number), fetch.begin, fetch.size)
         except FileNotFoundError:
             raise
         except Exception:
-            if attempt == ATTEMPTS - 1:
+            if time.monotonic() + pause > end:
                 raise
-            time.sleep(BACK_OFF * 2**attempt)
-    raise AssertionError
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_BACK_OFF)
 
 
 def _ignore(result: Any) -> None:

@@ -67,6 +67,7 @@ cdef extern from "session.h" nogil:
         uint32_t pins
         uint32_t file
         uint32_t verified
+        uint32_t given_up
         uint64_t offset
     ctypedef struct PrFile:
         uint64_t number

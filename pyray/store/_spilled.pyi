@@ -6,7 +6,8 @@ from typing import Any
 from pyray.store._session import Session
 
 TARGETS: bytes
-FAILURE: bytes
+WRITE_FAILURE: bytes
+READ_FAILURE: bytes
 
 class Lost(Exception): ...
 

@@ -55,8 +55,9 @@ cdef enum:
 
 #: Under which the session knows its targets.
 TARGETS = b"spilling-targets"
-#: Under which it knows why the spiller could not write the last time that it could not.
-FAILURE = b"spilling-failure"
+#: Under which it knows why the spiller cannot write files, or read them; empty if it can.
+WRITE_FAILURE = b"spilling-writing"
+READ_FAILURE = b"spilling-reading"
 
 
 class Lost(Exception):
@@ -185,7 +186,8 @@ def find_value(Session session not None, uint32_t slot):
         if directory is None:
             if bring_back(session, slot):
                 return None
-            why = "it could not be read back: its files cannot be reached, or there is no room"
+            why = failure(session, READ_FAILURE)
+            why = f"it could not be read back: {why or 'there is no room for it'}"
         else:
             try:
                 return read_copy(session, slot, file, directory)
@@ -210,9 +212,12 @@ cdef int look_around(Session session) except -1:
 cdef bint bring_back(Session session, uint32_t slot) except -1:
     """Has the spiller read it; whether it has, or cannot."""
     cdef int status, _i
+    cdef uint32_t given_up
+    cdef PrCopy *c = pr_copy_of(&session.s.objects[slot])
     begin_use(session)
     try:
         for _i in range(FETCHES):
+            given_up = c.given_up
             pr_fetch(&session.s, slot)
             status = PR_TIMEOUT
             while status:
@@ -222,7 +227,7 @@ cdef bint bring_back(Session session, uint32_t slot) except -1:
                     look_around(session)
             if not session.s.objects[slot].state & PR_OUT:
                 return True
-            if not pr_copy_of(&session.s.objects[slot]).file:
+            if not c.file or c.given_up != given_up:
                 break
         return False
     finally:
@@ -271,12 +276,16 @@ cdef str describe_full(Session session, uint64_t size):
     pinned = session.pinned()
     text = (f"there is no room for an object of {size} bytes: {stats['used']} of "
             f"{stats['capacity']} bytes are used")
-    failure = session.find(FAILURE)
-    if failure is not None:
-        reason = bytes(failure).rstrip(b"\0").decode()
-        text += f"; objects could not be written to files: {reason}"
     if pinned:
         largest = sorted(pinned.items(), key=lambda item: -item[1])[:5]
         text += ", of which these processes read now: " + ", ".join(
             f"pid {pid} {held} bytes" for pid, held in largest)
+    reason = failure(session, WRITE_FAILURE)
+    if reason:
+        text += f"; objects could not be written to files: {reason}"
     return text
+
+
+cdef str failure(Session session, bytes what):
+    found = session.find(what)
+    return "" if found is None else bytes(found).rstrip(b"\0").decode(errors="replace")
