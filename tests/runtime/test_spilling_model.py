@@ -1,0 +1,195 @@
+"""Any order of what can happen to objects that are spilled: every value is right at every time, or
+lost where its file was spoiled, and the store has as many bytes as its objects need."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import gates
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from test_spilling import MB, alter, directory, files, holds, stats
+
+import pyray as ray
+from pyray.exceptions import ObjectLostError, ObjectStoreFullError
+from pyray.runtime import session
+
+STORE = 16 * MB
+#: Bytes of an object beside its numbers, in the store and in a file, at most.
+BESIDE = 8192
+SIZES = st.sampled_from([1000, 40_000, 2 * MB, 4 * MB])
+WHICH = st.integers(0, 1000)
+
+
+class Spilling(RuleBasedStateMachine):
+    """Objects by their number: what they are, and what is known of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        ray.init(num_cpus=1, object_store_memory=STORE, log_to_driver=False)
+        self.made = 0
+        self.refs: dict[int, ray.ObjectRef] = {}
+        self.sizes: dict[int, int] = {}  # of those, and of those that are viewed
+        self.views: dict[int, np.ndarray] = {}
+        self.spoiled: set[int] = set()  # objects that may be in a file that is not good
+        self.lost: set[int] = set()
+
+    def teardown(self) -> None:
+        self.views.clear()
+        self.refs.clear()
+        ray.shutdown()
+
+    def pick(self, which: int) -> int:
+        return list(self.refs)[which % len(self.refs)]
+
+    def read(self, number: int, **options) -> np.ndarray | None:
+        """None: it is lost, which is for ever, and only what was spoiled may be."""
+        try:
+            value = ray.get(self.refs[number], **options)
+        except ObjectLostError:
+            assert number in self.spoiled
+            self.lost.add(number)
+            return None
+        assert number not in self.lost
+        assert value.nbytes == self.sizes[number] and holds(value, number)
+        return value
+
+    # -- rules -------------------------------------------------------------------------------
+
+    @rule(sizes=st.lists(SIZES, min_size=1, max_size=8))
+    def put(self, sizes: list[int]) -> None:
+        for size in sizes:
+            number = self.made
+            try:
+                ref = ray.put(np.full(size // 8, number, dtype=np.int64))
+            except ObjectStoreFullError:
+                kept = sum(self.sizes[n] for n in self.views)
+                assert kept + size > STORE // 4  # or its room is in pieces
+                return
+            self.made += 1
+            self.refs[number], self.sizes[number] = ref, size
+
+    @rule()
+    def force_out(self) -> None:
+        """What is made and dropped takes the room of others."""
+        try:
+            for _ in range(4):
+                ray.put(np.zeros(4 * MB // 8))
+        except ObjectStoreFullError:
+            assert self.views
+
+    @precondition(lambda self: self.refs)
+    @rule(which=WHICH)
+    def get(self, which: int) -> None:
+        self.read(self.pick(which))
+
+    @precondition(lambda self: self.refs)
+    @rule(which=WHICH)
+    def view(self, which: int) -> None:
+        number = self.pick(which)
+        value = self.read(number)
+        if value is not None and number not in self.spoiled:  # a mapped file may be altered
+            self.views[number] = value
+
+    @precondition(lambda self: self.views)
+    @rule(which=WHICH)
+    def drop_view(self, which: int) -> None:
+        self.views.pop(list(self.views)[which % len(self.views)])
+
+    @precondition(lambda self: self.refs)
+    @rule(which=WHICH)
+    def drop(self, which: int) -> None:
+        del self.refs[self.pick(which)]
+
+    @precondition(lambda self: self.refs)
+    @rule(which=WHICH)
+    def private_copy(self, which: int) -> None:
+        number = self.pick(which)
+        value = self.read(number, copy_on_write=True)
+        if value is not None:
+            value[:] = -1
+            self.read(number)
+
+    @precondition(lambda self: self.refs and not self.views and os.path.exists(directory()))
+    @rule(which=WHICH)
+    def spoil(self, which: int) -> None:
+        """A file: what is in it is lost, unless it is in memory, too."""
+        found = [path for path in files() if os.path.getsize(path) > MB]
+        if found:
+            self.spoiled |= set(self.refs)
+            try:
+                alter(found[which % len(found)])
+            except FileNotFoundError:
+                pass  # it was not needed any more
+
+    @rule()
+    def kill_the_spiller(self) -> None:
+        core = session.current().core
+        for process in core.processes():
+            if process["kind"] == "spiller":
+                os.kill(process["pid"], signal.SIGKILL)
+                dead = process["pid"]
+                gates.until(lambda: dead not in [p["pid"] for p in core.processes()])
+
+    # -- what is always so -------------------------------------------------------------------
+
+    @invariant()
+    def views_stay(self) -> None:
+        for number, value in self.views.items():
+            assert holds(value, number)
+
+    @invariant()
+    def no_object_is_left(self) -> None:
+        live = set(self.refs) | set(self.views)
+        gates.until(lambda: len(self.refs) <= stats()["objects"] <= len(live) + BESIDES)
+        bytes_of = sum(self.sizes[n] + BESIDE for n in live)
+        gates.until(lambda: stats()["used"] <= bytes_of + MB)
+        assert stats()["used"] <= STORE
+
+    @invariant()
+    def files_hold_copies_only(self) -> None:
+        """Those that no object needs go; small objects may share one that others have left."""
+        if not self.refs and not self.views and os.path.exists(directory()):
+            gates.until(lambda: not files() or not has_spiller())
+
+
+#: Objects of the session itself: what it knows by name.
+BESIDES = 8
+
+
+def has_spiller() -> bool:
+    return any(p["kind"] == "spiller" for p in session.current().core.processes())
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch, no_session):
+    monkeypatch.setenv("PYRAY_object_store_full_timeout_s", "1")
+
+
+def check(examples: int, steps: int) -> None:
+    from hypothesis.stateful import run_state_machine_as_test
+
+    run_state_machine_as_test(
+        Spilling,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            derandomize=True,
+        ),
+    )
+
+
+def test_any_order():
+    check(40, 40)
+
+
+@pytest.mark.slow
+def test_any_order_for_long():
+    check(300, 80)
