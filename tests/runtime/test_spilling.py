@@ -23,10 +23,17 @@ STORE = 80 * MB
 
 @pytest.fixture
 def store(no_session, monkeypatch):
-    """A small store; what cannot be written is refused soon."""
-    monkeypatch.setenv("PYRAY_object_store_full_timeout_s", "1")
+    """A small store, on a disk that others may use, too."""
+    monkeypatch.setenv("PYRAY_object_store_full_timeout_s", "30")
     ray.init(num_cpus=2, object_store_memory=STORE, log_to_driver=False)
     return session.current()
+
+
+@pytest.fixture
+def impatient_store(no_session, monkeypatch):
+    """One that refuses soon what cannot be written."""
+    monkeypatch.setenv("PYRAY_object_store_full_timeout_s", "1")
+    ray.init(num_cpus=2, object_store_memory=STORE, log_to_driver=False)
 
 
 def array(number: int, size: int = 8 * MB) -> np.ndarray:
@@ -369,7 +376,7 @@ def test_a_spiller_that_is_killed_is_replaced(store):
     gates.until(lambda: files() == [])
 
 
-def test_a_full_target_refuses_puts_until_there_is_room_again(store):
+def test_a_full_target_refuses_puts_until_there_is_room_again(impatient_store):
     refs = put_many(12)
     limits = resource.prlimit(spiller(), resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     with pytest.raises(ObjectStoreFullError, match="File too large"):
