@@ -16,6 +16,9 @@ DEADLINE = 60
 PRELUDE = """
 import json, os, signal, sys, threading
 
+# A shell starts what runs in its background with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def tell(value=None, **values):
     "Give a value, or several by name, to the test."
     os.write({tell}, json.dumps(values or value).encode() + b"\\n")

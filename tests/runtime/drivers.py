@@ -18,8 +18,6 @@ import time
 import pyray as ray
 from pyray.runtime import session
 
-# A shell starts what runs in its background with SIGINT ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def processes():
     "Everything the system must end with the session."
