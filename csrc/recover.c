@@ -409,6 +409,13 @@ static void note_blocks(Rebuild *r, PrObject *o) {
     note_extent(r, pr_copy_of(o)->incoming, size);
 }
 
+/* Whether a process that lives makes the task's results: it runs it, or lets them fail. */
+static int is_being_written(const PrSession *s, const PrTask *t) {
+    uint64_t word = atomic_load(&t->state);
+    if (pr_state(word) == PR_TASK_RUNNING) return is_live(s, atomic_load(&t->worker));
+    return pr_state(word) == PR_TASK_CANCELLED && is_live(s, pr_canceller(word));
+}
+
 static void rebuild_objects(Rebuild *r) {
     PrSession *s = r->s;
     PrTable *table = &s->control->objects;
@@ -421,10 +428,7 @@ static void rebuild_objects(Rebuild *r) {
             table->head = i;
             table->n_free++;
         } else if (state == PR_OBJECT_PENDING) {
-            const PrTask *t = &s->tasks[atomic_load(&o->owner)];
-            int written = pr_state(atomic_load(&t->state)) == PR_TASK_RUNNING &&
-                          is_live(s, atomic_load(&t->worker));
-            if (!written) o->place = o->n_refs = 0;
+            if (!is_being_written(s, &s->tasks[atomic_load(&o->owner)])) o->place = o->n_refs = 0;
         }
         if (state >= PR_OBJECT_RESERVED && state <= PR_OBJECT_FAILED) {
             note_blocks(r, o);

@@ -151,6 +151,40 @@ static void test_dead_and_not_looked_at(void) {
     end_session(&s);
 }
 
+/* A recovery comes while a process lets a call of a dead actor fail, with more bytes than there is
+ * room for in a slot. */
+static void test_recovery_while_a_call_fails(void) {
+    PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER),
+              t = join_session(&s, PR_CLIENT);
+    Actor a = make_actor(&s);
+    PrHandle wanted = reserve(&s), held = call_after(&s, &a, 1, wanted), others[20];
+    uint32_t task = atomic_load(&s.objects[pr_slot(held)].owner);
+    uint8_t *data;
+    end_actor(&w, begin_actor(&w, &a));
+    EQUAL(pr_take_unbegun(&s, pr_handle(atomic_load(&s.tasks[task].state), task)), PR_TASK_WAITING);
+    EQUAL(pr_room(&s, pr_slot(held), 500, 0, &data), 0);
+    pr_recover(&t, 0, 0, "");
+    for (uint64_t i = 0; i < 20; i++) others[i] = put(&t, 500, i, NULL, 0);
+    write_pattern(data, 500, 77);
+    pr_enter(&s);
+    pr_make_ready(&s, pr_slot(held), PR_OBJECT_FAILED);
+    pr_leave(&s);
+    pr_end_cancelled(&s, task, 1);
+    CHECK(has_pattern(pr_message_of(&s, &s.objects[pr_slot(held)]), 500, 77));
+    for (uint64_t i = 0; i < 20; i++) {
+        CHECK(has_value(&t, others[i], i));
+        release(&t, others[i]);
+    }
+    SOUND(&s);
+    pr_seal(&s, wanted, 0);
+    release(&s, wanted);
+    release(&s, held);
+    forget(&s, &a);
+    leave_session(&t);
+    leave_session(&w);
+    end_session(&s);
+}
+
 /* Nobody refers to it any more, and some calls wait. What they wait for comes when the slot is
  * another actor's. */
 static void test_dead_without_references(void) {
@@ -633,6 +667,7 @@ int main(void) {
     RUN(test_told_of_the_last);
     RUN(test_failed_creation);
     RUN(test_dead_and_not_looked_at);
+    RUN(test_recovery_while_a_call_fails);
     RUN(test_dead_without_references);
     RUN(test_death_is_waited_for);
     RUN(test_kill_before_it_is_made);

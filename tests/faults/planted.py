@@ -16,8 +16,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "faults"
-CORE = "session process object names wait task actor limit schedule recover arena check".split()
-CORE += ["job", "recover_actors", "running", "trim", "holders"]
 DEATHS, SEED, SECONDS = "6000", "1", 120
 
 #: What it is called, the file, what stands there, what instead, and the test if it is another.
@@ -66,8 +64,15 @@ FAULTS = (
     (
         "room that the dead had made stays",
         "recover.c",
-        "if (!written) o->place = o->n_refs = 0;",
+        "if (!is_being_written(s, &s->tasks[atomic_load(&o->owner)])) o->place = o->n_refs = 0;",
         "",
+    ),
+    (
+        "room for a failure that a process is writing goes",
+        "recover.c",
+        "return pr_state(word) == PR_TASK_CANCELLED && is_live(s, pr_canceller(word));",
+        "return 0;",
+        "actor_ends",
     ),
     ("locks of the dead stay", "recover.c", "atomic_store(&locks[i]->word, 0);", ";"),
     (
@@ -257,7 +262,7 @@ FAULTS = (
 
 def build(folder: Path, test: str) -> Path:
     program = folder / f"test_{test}"
-    sources = [folder / f"csrc/tests/test_{test}.c", *(folder / f"csrc/{n}.c" for n in CORE)]
+    sources = [folder / f"csrc/tests/test_{test}.c", *(folder / "csrc").glob("*.c")]
     flags = "-std=c11 -D_GNU_SOURCE -O1 -g -pthread -w -DPYRAY_DEBUG=1"
     if test == "recover":
         flags += " -DPYRAY_CRASH_POINTS"
