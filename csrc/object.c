@@ -120,6 +120,15 @@ void pr_block_free(PrSession *s, uint64_t *place) {
     if (atomic_load(&s->control->n_wanting)) pr_call_spiller(s);
 }
 
+/* The lists of free blocks are walked: nobody may change them meanwhile. */
+void pr_block_stats(PrSession *s, PrArenaStats *out) {
+    pr_enter(s);
+    pr_lock(s, &s->control->arena_lock);
+    pr_arena_stats(s->arena, out);
+    pr_unlock(&s->control->arena_lock);
+    pr_leave(s);
+}
+
 /* Those who wait for room have theirs first. */
 static int take_block(PrSession *s, PrObject *o, uint64_t bytes) {
     memset(pr_copy_of(o), 0, sizeof(PrCopy));

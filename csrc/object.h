@@ -190,6 +190,8 @@ void pr_set_state(PrObject *o, uint64_t state);
 int pr_block_new(PrSession *s, uint64_t size, uint64_t *place);
 /* Gives it back, and makes it 0. Inside; may wait for a lock. */
 void pr_block_free(PrSession *s, uint64_t *place);
+/* What the arena has. Not inside. */
+void pr_block_stats(PrSession *s, PrArenaStats *out);
 /* To SEALED or FAILED; dependants and watchers are told. Inside. */
 void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state);
 void pr_drop_stream(PrSession *s, PrObject *o);

@@ -476,6 +476,32 @@ static void test_stats(void) {
     end_session(&s);
 }
 
+/* Whoever looks at the arena while another changes it sees it as it is between two changes. */
+static void test_stats_of_others(void) {
+    PrSession s = small_session();
+    PrArenaStats stats;
+    int pid = fork();
+    if (!pid) {
+        PrSession child = join_forked(&s, PR_WORKER);
+        PrHandle kept[50] = {0};
+        for (uint64_t i = 0; i < 100000; i++) {
+            PrHandle *h = &kept[i * 31 % 50];
+            if (*h) release(&child, *h);
+            *h = put(&child, 300 + i % 20 * 7919, i, NULL, 0);
+        }
+        for (int i = 0; i < 50; i++) release(&child, kept[i]);
+        pr_session_detach(&child, 1);
+        _exit(0);
+    }
+    int status;
+    while (!waitpid(pid, &status, WNOHANG)) {
+        pr_block_stats(&s, &stats);
+        CHECK(stats.used + stats.largest_free <= stats.capacity && stats.blocks <= 51);
+    }
+    EQUAL(status, 0);
+    end_session(&s);
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     RUN(test_sizes);
@@ -495,6 +521,7 @@ int main(void) {
     RUN(test_full_arena);
     RUN(test_full_table);
     RUN(test_stats);
+    RUN(test_stats_of_others);
     if (MAY_FORK) {
         RUN(test_forked);
         RUN(test_read_only);

@@ -404,11 +404,7 @@ cdef class Client:
         cdef PrArenaStats a
         cdef uint32_t i, processes = 0
         self.check()
-        pr_enter(s)
-        pr_lock(s, &s.control.arena_lock)
-        pr_arena_stats(s.arena, &a)
-        pr_unlock(&s.control.arena_lock)
-        pr_leave(s)
+        pr_block_stats(s, &a)
         for i in range(1, s.control.n_processes):
             processes += s.processes[i].state == PR_PROCESS_LIVE
         return {

@@ -213,8 +213,6 @@ cdef extern from "session.h" nogil:
     void pr_enter(PrSession *s)
     void pr_leave(PrSession *s)
     void pr_trim(PrSession *s)
-    void pr_lock(PrSession *s, PrLock *lock)
-    void pr_unlock(PrLock *lock)
     void pr_notify(PrSession *s, PrProcess *p)
     int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin)
     void pr_call_node(PrSession *s)
@@ -223,6 +221,16 @@ cdef extern from "session.h" nogil:
     int pr_same(uint64_t state_word, PrHandle h)
     int pr_state(uint64_t word)
     PrHandle pr_handle(uint64_t word, uint32_t slot)
+
+cdef extern from "arena.h" nogil:
+    ctypedef struct PrArenaStats:
+        uint64_t capacity
+        uint64_t used
+        uint64_t peak
+        uint64_t blocks
+        uint64_t free_blocks
+        uint64_t largest_free
+        uint64_t touched
 
 cdef extern from "object.h" nogil:
     ctypedef struct PrStream:
@@ -236,6 +244,7 @@ cdef extern from "object.h" nogil:
     int pr_create(PrSession *s, uint64_t size, uint32_t n_refs, PrHandle *handle, uint8_t **data)
     void pr_seal(PrSession *s, PrHandle handle, int failed)
     void pr_abandon(PrSession *s, PrHandle handle)
+    void pr_block_stats(PrSession *s, PrArenaStats *out)
     int pr_room(PrSession *s, uint32_t slot, uint64_t size, uint32_t n_refs, uint8_t **data)
     void pr_fail(PrSession *s, uint32_t slot, int code, const char *text)
     const uint8_t *pr_message_of(const PrSession *s, PrObject *o)
@@ -384,17 +393,6 @@ cdef extern from "running.h" nogil:
         PrTaskEntry task
     uint32_t pr_running(const PrSession *s, PrRunning *out, uint32_t room)
     int pr_look_at_task(const PrSession *s, PrHandle task, PrTaskEntry *out)
-
-cdef extern from "arena.h" nogil:
-    ctypedef struct PrArenaStats:
-        uint64_t capacity
-        uint64_t used
-        uint64_t peak
-        uint64_t blocks
-        uint64_t free_blocks
-        uint64_t largest_free
-        uint64_t touched
-    void pr_arena_stats(const PrArena *a, PrArenaStats *out)
 
 cdef extern from "futex.h" nogil:
     int64_t pr_now()

@@ -553,7 +553,7 @@ cdef class Session:
         cdef PrArenaStats a
         cdef PrControl *c = self.s.control
         self.check()
-        pr_arena_stats(self.s.arena, &a)
+        pr_block_stats(&self.s, &a)
         return {
             "capacity": a.capacity, "used": a.used, "peak": a.peak, "blocks": a.blocks,
             "free_blocks": a.free_blocks, "largest_free": a.largest_free, "touched": a.touched,
