@@ -1,8 +1,9 @@
 """The node process of a session: forks workers, buries them, relays what they print.
 
 Started by spawn.py as `python -c "… node.main()"` with the descriptors below; imports events,
-drivers, children, relay, channel, session_files and worker. It must have one thread for ever, since
-it forks: what needs threads, or is slow, is another process' work. design.md, section 4.
+drivers, children, relay, channel, preload, session_files and worker. It must have one thread for
+ever, since it forks: what needs threads, or is slow, is another process' work. design.md,
+section 4.
 
 Crashes. Workers' deaths are in children.py, drivers' in drivers.py. If the driver dies that started
 the session, everything of the session is killed and its directory removed. If this process dies,
@@ -18,7 +19,7 @@ import signal
 import time
 from typing import Any, NoReturn
 
-from . import _core, _process, addresses, session_files, spill_process, worker
+from . import _core, _process, addresses, preload, session_files, spill_process, worker
 from .channel import CHUNK, Inbox
 from .children import Children
 from .drivers import Drivers
@@ -32,12 +33,11 @@ CONTROL, ARENA, WAKE, FROM_DRIVER, TO_DRIVER, DIRECTORY = range(3, 9)
 #: When the session ends, workers that are idle leave. Seconds until the others are told to,
 #: upon which their tasks end with SystemExit, and until they are killed.
 POLITE, GRACE = 0.05, 0.5
-#: What every worker needs for its first task, imported ahead of all of them.
-NEEDED = ("cloudpickle.cloudpickle", "pyray.runtime.functions", "pyray.runtime.resources")
 #: Seconds until a task that was cancelled while it ran is told once more.
 AGAIN = 0.1
-#: Seconds after the start when what other sessions left is looked for.
-SWEEP = 1.0
+#: Seconds after the start when what other sessions left is looked for; and when modules are
+#: imported that later workers may need, which is too late to be in the way of the first tasks.
+SWEEP, PRELOAD = 1.0, 0.2
 
 
 class Node:
@@ -75,6 +75,7 @@ class Node:
         )
         # Of a session without drivers, nobody else holds it.
         self.info = session.find(addresses.INFO)
+        self.modules = preload.load_later(hello["modules"])
         self.reason = "the driver that started it is gone"
         self.ended = False
 
@@ -82,6 +83,7 @@ class Node:
         """Until the session ends; in a process that was forked, what it is to be."""
         self._watch_all()
         self.events.later(self._sweep, SWEEP)
+        self.events.later(self._preload, PRELOAD)
         self.children.start_first()
         while not self.ended:
             start = self.children.fork() or self.spilling.fork()
@@ -143,6 +145,11 @@ class Node:
         if self.session.ask_again():
             self.events.later(self._ask_again, AGAIN)
 
+    def _preload(self) -> None:
+        """One module at a time: who wants a worker does not wait for all of them."""
+        if not self.children.ending and next(self.modules, None):
+            self.events.later(self._preload, 0)
+
     def _reaped(self, pid: int, how: str) -> None:
         """A process has ended that was no worker."""
         self.spilling.reaped(pid, how)
@@ -183,22 +190,6 @@ def _amounts(resources: dict[str, float]) -> str:
     return ", ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
 
 
-def _preload(names: list[str]) -> None:
-    """Import what workers will need, once for all of them; they share its memory, too."""
-    before = os.environ.get("OPENBLAS_NUM_THREADS")
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # no threads here: this process forks
-    for name in names:
-        try:
-            __import__(name)
-        except Exception:
-            pass  # a worker that needs it says what is wrong
-    if before is None:
-        del os.environ["OPENBLAS_NUM_THREADS"]
-    else:
-        os.environ["OPENBLAS_NUM_THREADS"] = before
-    gc.freeze()
-
-
 def _read_hello() -> dict[str, Any]:
     """The driver's first message, which it has sent before this process was made, and no more."""
     inbox = Inbox()
@@ -232,7 +223,7 @@ def main() -> NoReturn:
     session = _core.Session.attach(CONTROL, ARENA, WAKE, "node")
     _core.set_session(session)
     node = Node(session, hello)
-    _preload([*NEEDED, *hello["preload"]])
+    preload.load_first(hello["preload"])
     gc.enable()  # session.py has started Python without
     start = node.run()
     if start is None:
