@@ -8,13 +8,16 @@ need; a row is a function of such a peer, started, and what to measure with.
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
 from runtime_measure import PlainProcesses, Run, clock, serve
+from runtime_spilling import ROW_BYTES, check_rows, deal, gather, shuffle_size
 
 
 def small_value() -> bytes:
@@ -136,6 +139,9 @@ PEERS: dict[str, type[Futures]] = {
     "loky": Loky,
     "dask": Dask,
 }
+#: Bytes of an idle worker of dask, and the tables that exist at a time in a task that deals one.
+DASK_WORKER, DEALING = 150 << 20, 5
+
 VERSIONS = {"loky": ["loky", "cloudpickle"], "dask": ["distributed", "cloudpickle"]}
 
 ROWS: dict[str, Callable[[Any, Run], dict | None]] = {}
@@ -318,6 +324,57 @@ def chain(peer: Any, run: Run) -> dict:
     found = run.once(reduction)
     peer.stop()
     return found
+
+
+def deal_copies(seed: int, parts: int, rows: int) -> list[Any]:
+    """Pieces that go one by one: a view of the table would keep all of it."""
+    return [piece.copy() for piece in deal(seed, parts, rows)]
+
+
+@row("shuffle", "dask", start=False)
+def shuffle(peer: Any, run: Run) -> dict:
+    """As in runtime_spilling.py.  A task of dask has one result: its pieces are taken out by tasks.
+
+    Results in memory have a worker's part of the store, and what is more goes to files.  The limit
+    of a worker counts what its tasks use themselves, too, which in Ray and pyray is outside the
+    store: it has so much more.
+    """
+    import dask
+    from distributed import Client
+
+    parts, rows, store = shuffle_size(run)
+    results_bytes = store // run.workers
+    memory = results_bytes + DASK_WORKER + DEALING * rows * ROW_BYTES
+    settings = {"distributed.worker.memory.target": results_bytes / memory}
+
+    def once() -> float:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            dask.config.set({"temporary-directory": folder, **settings}),
+            Client(
+                n_workers=run.workers,
+                threads_per_worker=1,
+                memory_limit=memory,
+                dashboard_address=None,
+            ) as client,
+        ):
+            start = clock()
+            pieces = []
+            for seed in range(parts):  # so pieces are taken before the next table is made
+                table = client.submit(deal_copies, seed, parts, rows, pure=False)
+                pieces.append(
+                    [client.submit(operator.getitem, table, k, pure=False) for k in range(parts)]
+                )
+                del table
+            results = [
+                client.submit(gather, k, *[piece[k] for piece in pieces], pure=False)
+                for k in range(parts)
+            ]
+            del pieces
+            check_rows(client.gather(results), rows * parts)
+            return clock() - start
+
+    return {**run.once(once), "worker_bytes": memory, "results_bytes": results_bytes}
 
 
 def pass_array(run: Run, calls: Callable[[int], list]) -> dict:

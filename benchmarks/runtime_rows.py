@@ -23,6 +23,7 @@ RATES = (PER_SECOND, GIGABYTES)
 OURS = "pyray"
 NO_SPIN = "pyray-no-spin"
 RAY = "ray"
+DASK = "dask"
 POOL = "pool"
 PROCESSES = "processes"
 
@@ -209,7 +210,7 @@ ROWS: dict[str, Row] = {
     ),
     # More than memory
     "spill-put": Row(
-        "sequential put of five times the store's size",
+        "sequential put of five times the store's size, by what goes to files",
         GIGABYTES,
         (Target("of_limit", 0.8),),
         limit="`dd` from /dev/zero to the same disk",
@@ -241,7 +242,7 @@ ROWS: dict[str, Row] = {
     "shuffle": Row(
         "shuffle of 4 GB of rows, 64 × 64 partitions, in a store of 1 GB",
         SECONDS,
-        (times(2, RAY),),
+        (times(2, RAY), times(2, DASK)),
         seconds=900,
         section="More than memory",
     ),
@@ -331,5 +332,5 @@ PEERS: dict[str, Peer] = {
     PROCESSES: Peer("ProcessPoolExecutor", "runtimes", "runtime_executors.py", "processes"),
     POOL: Peer("multiprocessing.Pool", "runtimes", "runtime_executors.py", "pool"),
     "loky": Peer("loky", "runtimes", "runtime_executors.py", "loky", "loky"),
-    "dask": Peer("dask.distributed", "runtimes", "runtime_executors.py", "dask", "distributed"),
+    DASK: Peer("dask.distributed", "runtimes", "runtime_executors.py", "dask", "distributed"),
 }

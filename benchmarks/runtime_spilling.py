@@ -1,7 +1,8 @@
 """The workloads with more objects than memory, of pyray and of Ray: the same code for both.
 
-Imported by runtime_ray.py.  Files go to a directory of the row's own, beside which `dd` writes and
-reads.  What is read back is taken out of the system's cache before, so that it comes from the disk.
+Imported by runtime_ray.py, and by runtime_executors.py for the tasks of the shuffle.  Files go to a
+directory of the row's own, beside which `dd` writes and reads.  What is read back is taken out of
+the system's cache before, so that it comes from the disk.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from runtime_measure import Run, clock, result
 MB = 1 << 20
 #: Bytes of a store at least: Ray's minimum.
 LEAST = 80 * MB
+#: Bytes of a row that is shuffled: two int64.
+ROW_BYTES = 16
 
 
 @contextmanager
@@ -51,27 +54,35 @@ def dd(**operands: object) -> float:
 
 
 def disk(folder: Path, size: int) -> tuple[float, float]:
-    """Seconds that the disk needs to write so much and to read it."""
+    """Seconds that the disk needs to write so much and to read it.
+
+    Neither is waited for until the disk has it (fdatasync), as files of a session are not either;
+    what is read was taken out of the cache, in both.
+    """
     path = folder / "dd"
+    os.sync()
     taken = dd(**{"if": "/dev/zero", "of": path, "bs": "1M", "count": size // MB})
     forget_cached(folder)
     read = dd(**{"if": path, "of": "/dev/null", "bs": "1M"})
     path.unlink()
-    os.sync()
     return taken, read
 
 
 def five_times(ray: Any, run: Run, which: int) -> dict:
-    """Gigabytes a second of arrays of 20 MB, written (0) or read back (1); and the disk's."""
+    """Gigabytes a second of arrays of 20 MB, written (0) or read back (1); and the disk's.
+
+    Those that the store itself holds do not count: four times its size goes to the disk.
+    """
     import numpy as np
 
     store = run.size(1000, 200) * MB
     array = np.arange(20 * MB // 8)
     count = 5 * store // array.nbytes
-    size = count * array.nbytes
+    size = 4 * store
 
     def once() -> float:
         with session(ray, store) as folder:
+            os.sync()
             start = clock()
             refs = []
             for i in range(count):
@@ -113,13 +124,14 @@ def spill_fits(ray: Any, run: Run) -> dict:
     def call() -> None:
         ray.get(ray.put(array))
 
-    rates = []
-    for full in (False, True):
+    def rate(count: int) -> float:
         with session(ray, 500 * MB):
-            refs = [ray.put(large) for _ in range(60)] if full else []
-            rates.append(run.rate(call, warm_seconds=2)["rounds"])
+            refs = [ray.put(large) for _ in range(count)]
+            found = run.rate(call, warm_seconds=1)["value"]
             del refs
-    return result(rates[1], rates[0])
+            return found
+
+    return result(*run.rounds(lambda: rate(60), lambda: rate(0)))
 
 
 def spill_small(ray: Any, run: Run) -> dict:
@@ -144,37 +156,57 @@ def spill_small(ray: Any, run: Run) -> dict:
     return result(*run.rounds(once))
 
 
-def shuffle(ray: Any, run: Run) -> dict:
-    """Rows go from so many partitions to as many others, through a store that is too small."""
+def deal(seed: int, parts: int, rows: int) -> list[Any]:
+    """A partition of so many rows, of a key and a number, by the partitions that they go to.
+
+    In the ways of NumPy that take least (a radix sort of short keys; take, which copies rows as
+    such): what is measured is how the pieces get about.
+    """
     import numpy as np
 
+    table = np.random.default_rng(seed).integers(0, 1 << 60, (rows, 2))
+    table[:, 0] %= parts
+    keys = table[:, 0].astype(np.uint8)
+    table = np.take(table, np.argsort(keys, kind="stable"), axis=0)
+    ends = np.bincount(keys, minlength=parts).cumsum()
+    return list(np.split(table, ends[:-1]))
+
+
+def gather(part: int, *pieces: Any) -> tuple[int, int]:
+    """How many rows have come to a partition, and the sum of their numbers."""
+    import numpy as np
+
+    keys = np.concatenate([piece[:, 0] for piece in pieces])
+    if (keys != part).any():
+        raise AssertionError("a row of another partition")
+    return len(keys), sum(int(piece[:, 1].sum()) for piece in pieces)
+
+
+def shuffle_size(run: Run) -> tuple[int, int, int]:
+    """Partitions, rows of each, and bytes of the store."""
     parts = run.size(64, 16)
-    rows = run.size(1 << 22, 1 << 20)  # of a partition, of 16 bytes
+    rows = run.size(1 << 22, 1 << 20)
+    return parts, rows, max(rows * ROW_BYTES * parts // 4, LEAST)
 
-    def deal(seed: int) -> list[Any]:
-        numbers = np.random.default_rng(seed)
-        keys = numbers.integers(0, parts, rows)
-        table = np.stack([keys, numbers.integers(0, 1 << 60, rows)], axis=1)
-        table = table[np.argsort(keys, kind="stable")]
-        ends = np.searchsorted(table[:, 0], np.arange(parts), side="right")
-        return list(np.split(table, ends[:-1]))
 
-    def gather(part: int, *pieces: Any) -> tuple[int, int]:
-        keys = np.concatenate([piece[:, 0] for piece in pieces])
-        if (keys != part).any():
-            raise AssertionError("a row of another partition")
-        return len(keys), sum(int(piece[:, 1].sum()) for piece in pieces)
+def check_rows(gathered: list[tuple[int, int]], expected: int) -> None:
+    if sum(count for count, _ in gathered) != expected:
+        raise AssertionError("rows are missing")
+
+
+def shuffle(ray: Any, run: Run) -> dict:
+    """Rows go from so many partitions to as many others, through a store that is too small."""
+    parts, rows, store = shuffle_size(run)
 
     def once() -> float:
-        with session(ray, max(rows * 16 * parts // 4, LEAST)):
+        with session(ray, store):
             dealt = ray.remote(deal).options(num_returns=parts)
             gathered = ray.remote(gather)
             start = clock()
-            pieces = [dealt.remote(seed) for seed in range(parts)]
+            pieces = [dealt.remote(seed, parts, rows) for seed in range(parts)]
             results = [gathered.remote(k, *[p[k] for p in pieces]) for k in range(parts)]
             del pieces
-            if sum(count for count, _ in ray.get(results)) != rows * parts:
-                raise AssertionError("rows are missing")
+            check_rows(ray.get(results), rows * parts)
             return clock() - start
 
     return run.once(once)
