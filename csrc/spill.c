@@ -130,9 +130,9 @@ void pr_file_done(PrSession *s, uint32_t file, uint64_t size) {
     pr_leave(s);
 }
 
-uint32_t pr_file_unused(PrSession *s) {
+uint32_t pr_file_unused(PrSession *s, uint32_t after) {
     uint32_t used = atomic_load(&s->control->n_files);
-    for (uint32_t i = 1; i < used; i++)
+    for (uint32_t i = after + 1; i < used; i++)
         if (atomic_load(&s->files[i].state) == PR_FILE_WHOLE && !atomic_load(&s->files[i].live))
             return i;
     return 0;
@@ -254,11 +254,24 @@ typedef struct {
     uint64_t size;
 } Candidate;
 
+/* Which objects have names: a bitmap, to be freed; NULL if there is no memory. */
+static uint64_t *find_named(const PrSession *s) {
+    uint32_t used = atomic_load(&s->control->names.used);
+    uint64_t *named = calloc(s->control->bitmap_words, sizeof *named);
+    for (uint32_t i = 1; named && i < used; i++) {
+        uint32_t slot = pr_slot(atomic_load(&s->names[i].handle));
+        named[slot >> 6] |= 1ull << (slot & 63);
+    }
+    return named;
+}
+
 /* Bytes of the block of an object that this process holds, if that could be given back: with a
  * copy, or with `dirty` after one is made. */
-static uint64_t spillable(PrObject *o, int dirty) {
+static uint64_t spillable(PrSession *s, uint32_t slot, const uint64_t *named, int dirty) {
+    PrObject *o = &s->objects[slot];
     uint64_t word = atomic_load(&o->state);
     if (!may_spill(word) || o->size < PR_SPILL_LEAST) return 0;
+    if (o->size < PR_SPILL_NAMED && named[slot >> 6] >> (slot & 63) & 1) return 0;
     PrCopy *c = pr_copy_of(o);
     if (atomic_load(&c->pins) || (atomic_load(&c->file) == 0) != dirty) return 0;
     if (dirty && atomic_load(&c->writing)) return 0;
@@ -274,12 +287,13 @@ static int by_age(const void *a, const void *b) {
 static Candidate *find_candidates(PrSession *s, int dirty, uint32_t *n) {
     uint32_t used = atomic_load(&s->control->objects.used), room = 0;
     uint32_t now = pr_tick(pr_now());
+    uint64_t *named = find_named(s);
     Candidate *found = NULL;
     *n = 0;
-    for (uint32_t i = 1; i < used; i++) {
+    for (uint32_t i = 1; named && i < used; i++) {
         PrObject *o = &s->objects[i];
         if (!may_spill(atomic_load(&o->state)) || !hold(s, i)) continue;
-        uint64_t size = spillable(o, dirty);
+        uint64_t size = spillable(s, i, named, dirty);
         if (size && *n == room) {
             room = room ? 2 * room : 1024;
             Candidate *more = realloc(found, room * sizeof *found);
@@ -293,6 +307,7 @@ static Candidate *find_candidates(PrSession *s, int dirty, uint32_t *n) {
             pr_release(s, i);
         }
     }
+    free(named);
     if (*n) qsort(found, *n, sizeof *found, by_age);
     return found;
 }
@@ -317,13 +332,15 @@ uint32_t pr_choose(PrSession *s, int dirty, uint64_t bytes, PrHandle *chosen, ui
 
 void pr_spillable(PrSession *s, uint64_t *clean, uint64_t *dirty) {
     uint32_t used = atomic_load(&s->control->objects.used);
+    uint64_t *named = find_named(s);
     *clean = *dirty = 0;
-    for (uint32_t i = 1; i < used; i++) {
+    for (uint32_t i = 1; named && i < used; i++) {
         if (!may_spill(atomic_load(&s->objects[i].state)) || !hold(s, i)) continue;
-        *clean += spillable(&s->objects[i], 0);
-        *dirty += spillable(&s->objects[i], 1);
+        *clean += spillable(s, i, named, 0);
+        *dirty += spillable(s, i, named, 1);
         pr_release(s, i);
     }
+    free(named);
 }
 
 uint32_t pr_fetched(PrSession *s, PrHandle *chosen, uint32_t room) {

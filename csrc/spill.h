@@ -62,6 +62,9 @@ void pr_lose_copy(PrSession *s, uint32_t slot);
 
 enum {
     PR_SPILL_LEAST = 512, /* smaller messages stay in memory */
+    /* So do smaller ones that have a name: without its functions, and what is known of its jobs, a
+     * session could do nothing while files cannot be read. */
+    PR_SPILL_NAMED = 1 << 16,
     /* PrProcess.granted: no block has such a place. */
     PR_WAITING = 1,
     PR_GRANTING = 2, /* the spiller is about to answer */
@@ -114,8 +117,10 @@ uint32_t pr_file_new(PrSession *s, uint32_t target);
 void pr_file_done(PrSession *s, uint32_t file, uint64_t size);
 void pr_set_copy(PrSession *s, uint32_t slot, uint32_t file, uint64_t offset);
 void pr_not_written(PrSession *s, uint32_t slot);
-/* A file that no object needs: its slot, which pr_file_free gives back; 0: there is none. */
-uint32_t pr_file_unused(PrSession *s);
+/* The next file, from one slot on, that no object needs: its slot, which pr_file_free gives back
+ * once the file is removed, so that who comes after a spiller that has died removes it; 0: there is
+ * none. */
+uint32_t pr_file_unused(PrSession *s, uint32_t after);
 void pr_file_free(PrSession *s, uint32_t file);
 /* The block of an object with a copy is given back: 0; PR_BUSY; PR_FULL: no room for its handles;
  * PR_STALE: it has no copy, or no block. */

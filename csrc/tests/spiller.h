@@ -54,7 +54,7 @@ static inline void answer_wish(PrSession *s, uint64_t chance) {
 }
 
 static inline void remove_files(PrSession *s) {
-    for (uint32_t file; (file = pr_file_unused(s));) pr_file_free(s, file);
+    for (uint32_t file; (file = pr_file_unused(s, 0));) pr_file_free(s, file);
 }
 
 static inline void spill_some(PrSession *s, uint64_t *seed) {

@@ -192,9 +192,9 @@ static void test_files_go_with_their_objects(void) {
     uint32_t file = pr_file_new(&spiller, 3);
     EQUAL(s.files[file].target, 3);
     SOUND(&s);
-    EQUAL(pr_file_unused(&spiller), 0); /* it is being written */
+    EQUAL(pr_file_unused(&spiller, 0), 0); /* it is being written */
     pr_file_done(&spiller, file, 100);
-    EQUAL(pr_file_unused(&spiller), file);
+    EQUAL(pr_file_unused(&spiller, 0), file);
     uint64_t number = s.files[file].number;
     pr_file_free(&spiller, file);
     EQUAL(pr_choose(&spiller, 1, UINT64_MAX, both, 2), 2);
@@ -204,12 +204,36 @@ static void test_files_go_with_their_objects(void) {
     EQUAL(atomic_load(&copy_of(&s, b)->file), file);
     CHECK(s.files[file].number > number);
     release(&s, a);
-    EQUAL(pr_file_unused(&spiller), 0);
+    EQUAL(pr_file_unused(&spiller, 0), 0);
     SOUND(&s);
     atomic_store(&s.control->called, 0);
     release(&s, b);
     EQUAL(atomic_load(&s.control->called), 1);
-    EQUAL(pr_file_unused(&spiller), file);
+    EQUAL(pr_file_unused(&spiller, 0), file);
+    /* One that could not be removed is no obstacle to others, and is not forgotten. */
+    uint32_t next = pr_file_new(&spiller, 0);
+    pr_file_done(&spiller, next, 100);
+    EQUAL(pr_file_unused(&spiller, file), next);
+    EQUAL(pr_file_unused(&spiller, next), 0);
+    pr_file_free(&spiller, next);
+    EQUAL(pr_file_unused(&spiller, 0), file);
+    leave_session(&spiller);
+    end_session(&s);
+}
+
+/* What workers cannot do without is small, has a name, and stays. */
+static void test_what_has_a_name_stays(void) {
+    PrSession s = small_session(), spiller = spiller_of(&s);
+    uint64_t sizes[] = {PR_SPILL_NAMED - 1, PR_SPILL_NAMED}, clean, dirty;
+    for (uint8_t i = 0; i < 2; i++) {
+        PrHandle h = put_value(&s, sizes[i], i, NULL, 0), found;
+        EQUAL(pr_name_set(&s, (uint8_t[24]){i + 1}, h, &found), 0);
+        release(&s, h);
+    }
+    pr_spillable(&spiller, &clean, &dirty);
+    EQUAL(dirty, pr_block_size(PR_SPILL_NAMED, 0));
+    EQUAL(spill_all(&spiller), 1);
+    for (uint8_t i = 0; i < 2; i++) pr_name_remove(&s, (uint8_t[24]){i + 1}, 0);
     leave_session(&spiller);
     end_session(&s);
 }
@@ -269,7 +293,7 @@ static void test_the_spiller_dies(void) {
     EQUAL(atomic_load(&s.control->called), 1);
     munmap(spiller.held, (uint64_t)s.control->objects.limit * 2 * sizeof(uint32_t));
     spiller = spiller_of(&s);
-    EQUAL(pr_file_unused(&spiller), file);
+    EQUAL(pr_file_unused(&spiller, 0), file);
     EQUAL(spill_all(&spiller), 1); /* the object is not taken for one that is being written */
     release(&s, h);
     leave_session(&spiller);
@@ -283,7 +307,7 @@ static void test_lost_copy(void) {
     pr_lose_copy(&s, pr_slot(h));
     pr_lose_copy(&s, pr_slot(h));
     SOUND(&s);
-    CHECK(pr_file_unused(&spiller));
+    CHECK(pr_file_unused(&spiller, 0));
     pr_fetch(&s, pr_slot(h));
     bring_back(&spiller);
     EQUAL(pr_await_fetch(&s, pr_slot(h), soon()), 0);
@@ -477,6 +501,7 @@ int main(void) {
     RUN(test_readers_go);
     RUN(test_oldest_first);
     RUN(test_files_go_with_their_objects);
+    RUN(test_what_has_a_name_stays);
     RUN(test_written_copies);
     RUN(test_the_spiller_dies);
     RUN(test_lost_copy);

@@ -53,10 +53,16 @@ def set_session(session):
     serial += 1
     if current is not None:
         current.lost = on_lost
+        current.over = on_over
         from pyray.runtime.settings import flag
         if flag("record_ref_creation_sites"):
             from pyray.runtime.call_sites import record
             current.record_site = record
+
+
+def on_over(error):
+    """What is raised for SessionEnded."""
+    raise ended(f"{error}: call shutdown(), then init() for a new one") from None
 
 
 def on_lost(uint64_t handle, str why):
@@ -100,7 +106,7 @@ cdef Session open_session():
         try:
             current.check()
         except SessionEnded as error:
-            raise ended(f"{error}: call shutdown(), then init() for a new one") from None
+            on_over(error)
     return current
 
 

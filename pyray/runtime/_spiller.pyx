@@ -31,7 +31,7 @@ cdef extern from "spill.h" nogil:
     void pr_file_done(PrSession *s, uint32_t file, uint64_t size)
     void pr_set_copy(PrSession *s, uint32_t slot, uint32_t file, uint64_t offset)
     void pr_not_written(PrSession *s, uint32_t slot)
-    uint32_t pr_file_unused(PrSession *s)
+    uint32_t pr_file_unused(PrSession *s, uint32_t after)
     void pr_file_free(PrSession *s, uint32_t file)
     int pr_evict(PrSession *s, uint32_t slot)
     int pr_make_incoming(PrSession *s, uint32_t slot, uint8_t **data)
@@ -242,14 +242,16 @@ cdef class Spilling:
             batch.size += s.objects[pr_slot(chosen[i])].size
         return batch
 
-    def unused_file(self):
-        """(slot, target, number) of a file that no object needs, or None."""
+    def unused_files(self):
+        """(slot, target, number) of each file that no object needs; `forget_file` is to be called
+        when it is removed."""
         cdef PrFile *f
-        cdef uint32_t file = pr_file_unused(&self.session.s)
-        if not file:
-            return None
-        f = &self.session.s.files[file]
-        return file, f.target, f.number
+        cdef uint32_t file = 0
+        found = []
+        while file := pr_file_unused(&self.session.s, file):
+            f = &self.session.s.files[file]
+            found.append((file, f.target, f.number))
+        return found
 
     def files_done(self):
         """Whether there may be files that no object needs; then all of them are to be taken."""

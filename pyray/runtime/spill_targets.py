@@ -48,7 +48,7 @@ class Target(Protocol):
         read now."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, if there is one."""
+        """Remove a file, if there is one. Raises whatever the storage does."""
 
     def stop(self) -> None:
         """What is being written is needed no more: that ends soon, by raising."""
@@ -86,7 +86,7 @@ class Directory:
         try:
             os.unlink(os.path.join(self._path, name))
         except FileNotFoundError:
-            pass
+            os.stat(self._path)  # it may be away, and the file be in it
 
     def stop(self) -> None:
         pass  # one call writes a file

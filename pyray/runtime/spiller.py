@@ -12,6 +12,7 @@ once, those first that nobody has read for longest.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -80,6 +81,8 @@ class Spiller:
         self.pool = ThreadPoolExecutor(sum(t.writers for t in targets) + 4, "spiller")
         self.ended: deque[Callable[[], None]] = deque()  # what threads have for this one to do
         self.next_target = 0
+        self.removing: set[int] = set()  # slots of files
+        self.remove_again = math.inf  # when, if one could not be removed
         self.reading: dict[Fetch, float] = {}  # and when that began
         self.late: list[
             tuple[Fetch, bytes | bytearray, float]
@@ -176,14 +179,27 @@ class Spiller:
             pass  # no room even for that
 
     def remove_files(self) -> None:
-        """Files in which nobody has anything any more."""
-        if not self.tables.files_done():
+        """Files in which nobody has anything any more; again those that could not be removed."""
+        if not self.tables.files_done() and time.monotonic() < self.remove_again:
             return
-        while (found := self.tables.unused_file()) is not None:
-            slot, target, file_number = found
-            self.tables.forget_file(slot)
-            name = _spilled.file_name(file_number)
-            self.in_thread(self.targets[target].target.remove, _ignore, name)
+        self.remove_again = math.inf
+        for slot, target, file_number in self.tables.unused_files():
+            if slot not in self.removing:
+                self.removing.add(slot)
+                name = _spilled.file_name(file_number)
+                self.in_thread(self.targets[target].target.remove, self._removed(slot), name)
+
+    def _removed(self, slot: int) -> Callable[[Any], None]:
+        def note(result: Any) -> None:
+            self.removing.discard(slot)
+            if isinstance(result, BaseException):
+                if self.remove_again == math.inf:
+                    _log(f"a file could not be removed, which is tried again: {result}")
+                    self.remove_again = time.monotonic() + LONGEST_BACK_OFF
+            else:
+                self.tables.forget_file(slot)
+
+        return note
 
     # -- room ----------------------------------------------------------------------------------
 
@@ -299,11 +315,6 @@ def _read(target: spill_targets.Target, fetch: Fetch, timeout: float) -> bytes |
                 raise
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_BACK_OFF)
-
-
-def _ignore(result: Any) -> None:
-    if isinstance(result, BaseException):
-        _log(f"a file could not be removed: {result}")
 
 
 def _log(text: str) -> None:

@@ -417,6 +417,9 @@ cdef class Session:
     # What is called for an object whose value is lost: (handle, why). It raises what `get` shall
     # raise, or returns if the value may be there by now.
     cdef public object lost
+    # What is called when the session ends while this process waits for room, or for a value that is
+    # read back: (SessionEnded). It raises what the caller shall. None: it is that error.
+    cdef public object over
 
     cdef int check(self) except -1
     cdef dict amounts(self, bint available)

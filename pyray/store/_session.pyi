@@ -11,6 +11,7 @@ class Session:
     record_site: Any
     targets: tuple[str | None, ...] | None
     lost: Callable[[int, str], None] | None
+    over: Callable[[RuntimeError], None] | None
     @staticmethod
     def create(
         *,

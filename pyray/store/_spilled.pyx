@@ -110,7 +110,7 @@ cdef int read_all(int fd, uint8_t *data, uint64_t size, uint64_t offset) except 
         if n < 0:
             PyErr_CheckSignals()
             if errno != 4:  # EINTR
-                raise Lost(f"its file cannot be read: {os.strerror(errno)}")
+                raise OSError(errno, os.strerror(errno))
             continue
         done += n
     return 0
@@ -139,6 +139,7 @@ cdef uint8_t *fill(FileCopy copy, int fd) except NULL:
 
 
 cdef FileCopy read_copy(Session session, uint32_t slot, uint32_t file, str directory):
+    """Raises Lost if there is no good copy, OSError if it cannot be read now."""
     cdef PrObject *o = &session.s.objects[slot]
     cdef PrCopy *c = pr_copy_of(o)
     cdef FileCopy self = FileCopy.__new__(FileCopy)
@@ -151,7 +152,8 @@ cdef FileCopy read_copy(Session session, uint32_t slot, uint32_t file, str direc
     self.size = o.size
     try:
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
+    except FileNotFoundError as error:
+        os.stat(directory)  # a disk that is away may come back
         raise Lost(f"its file cannot be opened: {error}") from None
     try:
         status = os.fstat(fd)
@@ -194,6 +196,8 @@ def find_value(Session session not None, uint32_t slot):
             except Lost as error:
                 why = str(error)
                 pr_lose_copy(s, slot)
+            except OSError as error:
+                why = f"it could not be read back: {error}"
     if session.lost is None:
         raise RuntimeError(f"the object {pr_handle(s.objects[slot].state, slot):032x} is lost: "
                            f"{why}")
@@ -203,9 +207,14 @@ def find_value(Session session not None, uint32_t slot):
 
 cdef int look_around(Session session) except -1:
     PyErr_CheckSignals()
-    session.check()
-    if session.s.control.ended:
-        raise SessionEnded("the session has ended")
+    try:
+        session.check()
+        if session.s.control.ended:
+            raise SessionEnded("the session has ended")
+    except SessionEnded as error:
+        if session.over is not None:
+            session.over(error)
+        raise
     return 0
 
 

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kill_workers import DEADLINE, Killer, at_rest, get, is_array, short
+from kill_workers import is_array, short
+from killing import DEADLINE, Killer, at_rest, get
 
 import pyray as ray
 from pyray.runtime import session

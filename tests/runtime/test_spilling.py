@@ -11,7 +11,7 @@ import threading
 import gates
 import numpy as np
 import pytest
-from drivers import driver
+from drivers import Watch, driver
 
 import pyray as ray
 from pyray.exceptions import ObjectLostError, ObjectStoreFullError
@@ -200,6 +200,84 @@ def test_files_go_though_processes_are_killed(tmp_path, victim):
         gates.until(lambda: not os.listdir(tmp_path))
 
 
+def stop_while_it_writes(pid: int, place: str) -> None:
+    """Once it has a file open there that it is about to write."""
+
+    def has_one_open() -> bool:
+        return any(link.startswith(place) for link in open_files(pid))
+
+    while True:
+        gates.until(has_one_open)
+        os.kill(pid, signal.SIGSTOP)
+        gates.until(lambda: is_stopped(pid))
+        if has_one_open():
+            return
+        os.kill(pid, signal.SIGCONT)
+
+
+def open_files(pid: int) -> list[str]:
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except FileNotFoundError:
+            pass  # just closed
+    return found
+
+
+def is_stopped(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.parametrize("scheme", ["", "local://"])
+@pytest.mark.parametrize("victim", ["node", "driver", "both"])
+def test_nothing_is_left_if_processes_are_killed_while_a_file_is_written(tmp_path, scheme, victim):
+    place = str(tmp_path)
+    program = f"""
+    import numpy as np
+
+    def links():
+        for name in os.listdir("/proc/self/fd"):
+            if os.path.lexists("/proc/self/fd/" + name):
+                yield os.readlink("/proc/self/fd/" + name)
+
+    ray.init(num_cpus=1, object_store_memory={STORE}, object_spilling={scheme + place!r})
+    refs = [ray.put(np.zeros({MB})) for _ in range(20)]
+    all = session.current().core.processes()
+    tell(spiller=[p["pid"] for p in all if p["kind"] == "spiller"], **processes())
+    try:
+        while True:
+            refs = [*refs[-40:], ray.put(np.zeros({MB}))]
+    except ray.exceptions.RaySystemError as error:
+        tell(str(error))
+    ray.shutdown()
+    tell([link for link in links() if "memfd" in link or "socket" in link])
+    hear()
+    """
+    with driver(program) as running:
+        told = running.told()
+        (spiller,) = told["spiller"]
+        watch = Watch([spiller, told["node"], *told["workers"]])
+        stop_while_it_writes(spiller, place)
+        if victim in ("node", "both"):
+            os.kill(told["node"], signal.SIGKILL)
+        if victim in ("driver", "both"):
+            running.kill()
+        if victim == "node":
+            assert (
+                "the session's node process died" in running.told()
+            )  # while the spiller stands still
+            assert running.told() == []
+            assert not os.path.exists(told["directory"])
+        try:
+            os.kill(spiller, signal.SIGCONT)
+        except ProcessLookupError:
+            assert victim == "driver"  # the node has killed it
+        assert watch.ended()
+        gates.until(lambda: not os.listdir(tmp_path))
+
+
 def alter(path: str) -> None:
     with open(path, "r+b") as file:
         file.seek(MB)
@@ -233,6 +311,54 @@ def test_what_is_not_as_it_was_written_is_lost(store, spoil, why):
                 ray.get(ref)
     assert lost
     assert holds(ray.get(ray.put(array(5))), 5)
+
+
+def vanish(path: str) -> None:
+    os.rename(path, path + ".away")
+
+
+def become_a_file(path: str) -> None:
+    vanish(path)
+    with open(path, "w"):
+        pass
+
+
+def come_back(path: str) -> None:
+    if os.path.isfile(path):
+        os.unlink(path)
+    os.rename(path + ".away", path)
+
+
+@pytest.mark.parametrize("go", [vanish, become_a_file])
+def test_nothing_is_lost_while_a_directory_is_away(store, go):
+    refs = put_many(30)
+    cold = spilled(refs)[0]
+    go(directory())
+    for _ in range(2):
+        with pytest.raises(ObjectLostError, match="could not be read back: .*directory"):
+            ray.get(cold)
+    come_back(directory())
+    for i, ref in enumerate(refs):
+        assert holds(ray.get(ref), i)
+
+
+@pytest.mark.parametrize("go", [vanish, become_a_file])
+def test_files_that_could_not_be_removed_are_removed_later(store, go):
+    refs = put_many(30)
+    before = files()
+    go(directory())
+    del refs
+    gc.collect()
+    gates.until(lambda: stats()["used"] < MB)
+    os.kill(spiller(), signal.SIGKILL)  # another one is told of them, too
+    gates.until(has_spiller)
+    come_back(directory())
+    assert before
+    gates.until(lambda: files() == [])
+
+
+def has_spiller() -> bool:
+    return any(p["kind"] == "spiller" for p in session.current().core.processes())
 
 
 def test_a_file_that_is_only_touched_is_still_good(store):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from test_spilling import MB, alter, directory, files, holds, stats
+from test_spilling import MB, alter, directory, files, has_spiller, holds, stats
 
 import pyray as ray
 from pyray.exceptions import ObjectLostError, ObjectStoreFullError
@@ -159,10 +159,6 @@ class Spilling(RuleBasedStateMachine):
 
 #: Objects of the session itself: what it knows by name.
 BESIDES = 8
-
-
-def has_spiller() -> bool:
-    return any(p["kind"] == "spiller" for p in session.current().core.processes())
 
 
 @pytest.fixture(autouse=True)
