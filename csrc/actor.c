@@ -394,11 +394,15 @@ int pr_actor_unwanted(PrSession *s, uint32_t actor) {
     return unwanted;
 }
 
-int pr_actor_idle(PrSession *s, uint32_t actor) {
+int pr_calls_wait(PrSession *s, uint32_t actor) {
     PrActor *a = &s->actors[actor];
-    int stale = s->calls && s->calls_epoch != pr_epoch(s);
+    if ((s->calls && s->calls_epoch == pr_epoch(s)) || atomic_load(&a->queue.count)) return 1;
     atomic_store(&a->idle, 1);
-    return !atomic_load(&a->queue.count) && (!s->calls || stale) && !pr_actor_unwanted(s, actor);
+    return atomic_load(&a->queue.count) != 0;
+}
+
+int pr_actor_idle(PrSession *s, uint32_t actor) {
+    return !pr_calls_wait(s, actor) && !pr_actor_unwanted(s, actor);
 }
 
 /* -- the end ----------------------------------------------------------------------------------- */

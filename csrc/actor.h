@@ -62,6 +62,9 @@ int pr_begin_call(PrSession *s, uint32_t task, uint64_t epoch);
 /* Says that the process waits for calls: 1 if it has to, after which who submits one notifies it.
  */
 int pr_actor_idle(PrSession *s, uint32_t actor);
+/* Whether calls wait that no thread of this process has begun; if none, who submits one notifies
+ * it. */
+int pr_calls_wait(PrSession *s, uint32_t actor);
 /* Nobody else refers to it, and it has no calls: nobody will ever call it again. */
 int pr_actor_unwanted(PrSession *s, uint32_t actor);
 

@@ -1,7 +1,17 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from pyray.runtime._execution cimport Execution, Label
-from pyray.store._session cimport PrHandle, PrTask
+from pyray.store._session cimport PrHandle, PrSession, PrTask
+
+cdef extern from "turns.h" nogil:
+    ctypedef struct PrTurns:
+        pass
+    void pr_turn_begins(PrSession *s, uint32_t actor, PrTurns *turns)
+    void pr_turn_ends(PrSession *s, PrTurns *turns)
+    int pr_turn_comes(PrSession *s, uint32_t actor, PrTurns *turns)
+    void pr_stand_by(PrSession *s, uint32_t seen, const PrTurns *turns)
+    void pr_stood_by(PrSession *s, PrTurns *turns)
+    void pr_linger(PrSession *s, uint32_t actor)
 
 
 cdef class Actor:
@@ -15,6 +25,8 @@ cdef class Actor:
     cdef str reason                # why it leaves
     cdef str title                 # what it is shown as
     cdef uint32_t cancels          # looked at so far
+    cdef PrTurns turns             # of its threads
+    cdef uint64_t turn             # of the one that leads; 0: none does yet
 
     cdef bint is_there(self, PrHandle call)
     cdef bint is_told_to_leave(self)

@@ -170,9 +170,6 @@ cdef class Actor:
                 PyErr_CheckSignals()
         return 0
 
-    def next_call(self):
-        return self.wait_for_call()
-
     def poll(self):
         """The next call, which this process has begun; 0 if none waits, or it begins no more."""
         return 0 if self.is_told_to_leave() else pr_next_call(&self.x.session.s, self.actor)
@@ -306,6 +303,44 @@ cdef class Actor:
         if self.x.tries_again(task, t, error):
             return 0
         return self.x.raised(task, t, label, error)
+
+    # -- for threads ----------------------------------------------------------------------------
+
+    def stand_by(self):
+        """Until this thread leads: True. False: no more calls are to be begun."""
+        cdef PrSession *s = &self.x.session.s
+        cdef uint32_t seen
+        while not self.is_told_to_leave():
+            seen = s.self.event
+            if not self.turn or pr_turn_comes(s, self.actor, &self.turns):
+                self.turn += 1
+                return True
+            with nogil:
+                pr_stand_by(s, seen, &self.turns)
+            pr_stood_by(s, &self.turns)
+        return False
+
+    def lead(self):
+        """Run calls until another thread has taken the lead, while this one was in a call: True.
+        False: no more calls are to be begun."""
+        cdef PrSession *s = &self.x.session.s
+        cdef uint64_t turn = self.turn
+        cdef uint32_t task
+        while True:
+            task = 0 if self.is_told_to_leave() else pr_next_call(s, self.actor)
+            if not task:
+                self.calls.set(0)
+                pr_linger(s, self.actor)
+                task = self.wait_for_call()
+                if not task:
+                    return False
+            pr_turn_begins(s, self.actor, &self.turns)
+            self.running(task)
+            self.run(task)
+            if self.turn != turn:
+                self.calls.set(0)
+                return True
+            pr_turn_ends(s, &self.turns)
 
     # -- for an event loop ----------------------------------------------------------------------
 

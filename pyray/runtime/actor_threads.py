@@ -1,7 +1,8 @@
 """Actors whose methods run in several threads: `max_concurrency`, and concurrency groups.
 
-Without groups one thread at a time waits for the next call, and runs it; another takes its turn
-meanwhile. With groups the main thread hands each call to those of its group. Imports the core.
+Without groups one thread at a time leads: it runs one call after another, until one takes long or
+waits, when another thread takes the lead (csrc/turns.h). With groups the main thread hands each
+call to those of its group. Imports the core.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def serve(actor: _core.Actor) -> None:
 
 
 class _Turns:
-    """Threads that take turns; a new one is started when none waits for its turn.
+    """Threads that take the lead in turn; a new one is started when none stands by.
 
     The main thread runs no call: it must be free to leave when another one says so.
     """
@@ -37,7 +38,7 @@ class _Turns:
         self.most = most
         self.threads = 0
         self.waiting = 0
-        self.turn = threading.Lock()
+        self.stand = threading.Lock()  # of the one that stands by
         self.over = threading.Event()
 
     def run(self) -> None:
@@ -51,15 +52,14 @@ class _Turns:
     def _take_turns(self) -> None:
         while True:
             self.waiting += 1
-            with self.turn:
+            with self.stand:
                 self.waiting -= 1
-                call = self.actor.next_call()
-                if call and not self.waiting and self.threads < self.most:
+                leads = self.actor.stand_by()
+                if leads and not self.waiting and self.threads < self.most:
                     self._start()
-            if not call:
+            if not (leads and self.actor.lead()):
                 self.over.set()
                 return
-            self.actor.run_call(call)
 
 
 class _Groups:

@@ -36,8 +36,8 @@ class Gate:
             assert self.inside.acquire(timeout=WAIT)
         self.gate.set()
 
-    def name(self):
-        return threading.current_thread() is threading.main_thread()
+    def shut(self):
+        self.gate.clear()
 
     def task_id(self, number):
         self.inside.release()
@@ -88,6 +88,29 @@ class TestThreads:
         for thread in threads:
             thread.join(WAIT)
         assert found == {n: [(n, i) for i in range(500)] for n in range(4)}
+
+    def test_calls_that_wait_among_thousands_that_do_not(self):
+        class Adder(Gate):
+            def add(self, a, b):
+                return a + b
+
+        mixed = ray.remote(Adder).options(max_concurrency=4).remote()
+        for _ in range(20):
+            short = [mixed.add.remote(i, 1) for i in range(300)]
+            waiting = [mixed.wait.remote(i) for i in range(3)]
+            more = [mixed.add.remote(i, 2) for i in range(300)]
+            assert ray.get(short + more, timeout=WAIT) == [*range(1, 301), *range(2, 302)]
+            ray.get(mixed.open.remote(3), timeout=WAIT)
+            assert ray.get(waiting, timeout=WAIT) == [0, 1, 2]
+            ray.get(mixed.shut.remote(), timeout=WAIT)
+
+    def test_a_call_that_comes_while_the_only_one_waits(self):
+        gate = ray.remote(Gate).options(max_concurrency=2).remote()
+        for _ in range(20):
+            waiting = gate.wait.remote()
+            ray.get(gate.open.remote(1), timeout=WAIT)
+            assert ray.get(waiting, timeout=WAIT) == 0
+            ray.get(gate.shut.remote(), timeout=WAIT)
 
     def test_it_ends_with_its_last_handle_while_calls_run(self):
         gate = ray.remote(Gate).options(max_concurrency=3).remote()
