@@ -35,6 +35,7 @@ cdef class Actor:
     cdef int serve_one_by_one(self) except -1
     cdef bint is_to_run(self, uint32_t task, PrTask *t)
     cdef object invoke(self, PrTask *t, Label label)
+    cdef int running(self, uint32_t task) except -1
     cdef int run(self, uint32_t task) except -1
     cdef int returned(self, uint32_t task, PrTask *t, Label label, object result) except -1
     cdef int failed(self, uint32_t task, PrTask *t, Label label, object error) except -1

@@ -17,13 +17,12 @@ from contextvars import ContextVar
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
+    object PyContextVar_Set(object var, object value)
+    bint PyCoro_CheckExact(object value)
 
 cdef enum:
     ACTOR_DIED = 4
     CANCELLED = 2
-
-#: What `start` returns when there is nothing to wait for.
-DONE = object()
 
 cdef Actor serving = None  # of this process
 
@@ -283,6 +282,11 @@ cdef class Actor:
         pr_finish(&self.x.session.s, task)
         return 0
 
+    cdef int running(self, uint32_t task) except -1:
+        """The thread, or coroutine, that calls this runs that call."""
+        PyContextVar_Set(self.calls, pr_handle(self.x.session.s.tasks[task].state, task))
+        return 0
+
     def run_call(self, uint32_t task):
         """A call that was begun, run to its end."""
         self.running(task)
@@ -344,43 +348,38 @@ cdef class Actor:
 
     # -- for an event loop ----------------------------------------------------------------------
 
-    def start(self, uint32_t task):
-        """Call the method of a call that was begun: DONE, or (what is to be awaited or iterated,
-        whether its items are the results)."""
+    async def serve(self, uint32_t task, group, calls):
+        """A call that was begun, from its start to its end: what runs in a task of its own.
+
+        `group.running` counts it, `calls.running` knows it if it has to wait, and `calls.stream`
+        takes what an asynchronous generator yields.
+        """
         cdef PrTask *t = &self.x.session.s.tasks[task]
-        cdef Label label
-        if not self.is_to_run(task, t):
-            return DONE
-        label = self.x.label(t.label)
-        self.running(task)
+        cdef Label label = self.x.label(t.label)
+        cdef dict running = calls.running
         try:
+            if not self.is_to_run(task, t):
+                group.running -= 1
+                return
+            self.running(task)
             result = self.invoke(t, label)
-            if hasattr(result, "__await__"):
-                return result, False
-            if t.flags & PR_TASK_STREAMING:
+            if PyCoro_CheckExact(result) or hasattr(result, "__await__"):
+                result = await result
+            elif t.flags & PR_TASK_STREAMING:
                 if hasattr(result, "__anext__"):
-                    return result, True
-                self.x.stream(task, t, result)
+                    await calls.stream(task, result)
+                else:
+                    self.x.stream(task, t, result)
                 result = None
         except BaseException as error:
+            group.running -= 1
+            running.pop(task, None)
             self.failed(task, t, label, error)
         else:
+            group.running -= 1
+            if running:
+                running.pop(task, None)
             self.returned(task, t, label, result)
-        finally:
-            self.calls.set(0)
-        return DONE
-
-    def running(self, uint32_t task):
-        """The thread, or coroutine, that calls this runs that call."""
-        self.calls.set(pr_handle(self.x.session.s.tasks[task].state, task))
-
-    def finish(self, uint32_t task, result):
-        cdef PrTask *t = &self.x.session.s.tasks[task]
-        self.returned(task, t, self.x.label(t.label), result)
-
-    def fail(self, uint32_t task, error):
-        cdef PrTask *t = &self.x.session.s.tasks[task]
-        self.failed(task, t, self.x.label(t.label), error)
 
     def produced(self, uint32_t task):
         """How many items an earlier attempt of this call has yielded."""

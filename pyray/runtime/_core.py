@@ -1,6 +1,6 @@
 """What the compiled modules of the runtime offer to its Python ones."""
 
-from pyray.runtime._actor import DONE, Actor, current_actor
+from pyray.runtime._actor import Actor, current_actor
 from pyray.runtime._actors import actor_state, find_actor, kill_actor, list_actors
 from pyray.runtime._execution import task_errors
 from pyray.runtime._object import (
@@ -39,7 +39,6 @@ from pyray.runtime._worker import (
 from pyray.store._session import Session
 
 __all__ = [
-    "DONE",
     "Actor",
     "Call",
     "Creation",

@@ -8,9 +8,11 @@ thread does so, and writes to the loop's own pipe. Imports the core, and asyncio
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import selectors
 import threading
 from collections import deque
+from collections.abc import Coroutine
 from typing import Any
 
 from . import _core
@@ -19,6 +21,8 @@ __all__ = ["serve"]
 
 #: Calls that may run at a time, if the actor does not say.
 MAX_CONCURRENCY = 1000
+#: Calls that are begun before the loop looks for other things again.
+BATCH = 100
 #: Seconds; how late a signal that comes just before the loop sleeps is seen, at most.
 SLICE = 0.1
 
@@ -43,6 +47,36 @@ class _Loop(asyncio.SelectorEventLoop):
     """Other threads that wake it wake it where it sleeps."""
 
     _selector: _Selector
+    _task_factory: Any
+
+    def __init__(self, selector: _Selector) -> None:
+        super().__init__(selector)
+        self._first: tuple[Any, contextvars.Context] | None = None
+        self._keeps = self._keep
+
+    def begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that has run to where it waits for something, or to its end.
+
+        A new task asks the loop to run its first step soon: here that is run at once, without a way
+        through the queue of what is ready.
+        """
+        self.call_soon = self._keeps  # type: ignore[method-assign,assignment]
+        try:
+            if self._task_factory is None:
+                task = asyncio.Task(coroutine, loop=self)
+            else:
+                task = self.create_task(coroutine)
+        finally:
+            del self.call_soon
+        first = self._first
+        if first is not None:  # a factory may have run it, or be about to
+            self._first = None
+            step, context = first
+            context.run(step)
+        return task
+
+    def _keep(self, step: Any, *, context: contextvars.Context) -> None:
+        self._first = step, context
 
     def _write_to_self(self) -> None:
         if self._selector.watches_files():
@@ -161,15 +195,13 @@ class _Calls:
         return begun or bool(self.loop._ready)  # type: ignore[attr-defined]
 
     def _begin(self) -> bool:
-        begun = False
         group = self.default
-        while group.running < group.most:
-            call = self.actor.poll()
+        for begun in range(BATCH):
+            call = self.actor.poll() if group.running < group.most else 0
             if not call:
-                break
-            begun = True
+                return begun > 0
             self._start(call, group)
-        return begun
+        return True
 
     def _begin_by_group(self) -> bool:
         begun = False
@@ -188,47 +220,22 @@ class _Calls:
         return begun
 
     def _start(self, call: int, group: _Group) -> None:
-        found = self.actor.start(call)
-        if found is _core.DONE:
-            return
-        awaitable, streams = found
-        run = self._stream if streams else self._run
         group.running += 1
-        self.running[call] = self.loop.create_task(run(call, awaitable, group))
-
-    def _end(self, call: int, group: _Group) -> None:
-        group.running -= 1
-        del self.running[call]
-
-    async def _run(self, call: int, awaitable: Any, group: _Group) -> None:
-        self.actor.running(call)
-        try:
-            result = await awaitable
-        except BaseException as error:
-            self._end(call, group)
-            self.actor.fail(call, error)
-        else:
-            self._end(call, group)
-            self.actor.finish(call, result)
+        task = self.loop.begin(self.actor.serve(call, group, self))
+        if not task.done():
+            self.running[call] = task
 
     # -- generators ------------------------------------------------------------------------------
 
-    async def _stream(self, call: int, generator: Any, group: _Group) -> None:
-        self.actor.running(call)
+    async def stream(self, call: int, generator: Any) -> None:
+        """What an asynchronous generator yields are the results of the call."""
         skipped = self.actor.produced(call)  # by an attempt before
-        try:
-            async for value in generator:
-                if skipped:
-                    skipped -= 1
-                elif not self.actor.put_item(call, value) or await self._room(call) < 0:
-                    await generator.aclose()
-                    break
-        except BaseException as error:
-            self._end(call, group)
-            self.actor.fail(call, error)
-        else:
-            self._end(call, group)
-            self.actor.finish(call, None)
+        async for value in generator:
+            if skipped:
+                skipped -= 1
+            elif not self.actor.put_item(call, value) or await self._room(call) < 0:
+                await generator.aclose()
+                break
 
     async def _room(self, call: int) -> int:
         """Back-pressure: waits until the call may yield another item; -1: nobody wants one."""

@@ -1,6 +1,7 @@
 """Actors whose calls run at a time: on threads, on an event loop, in concurrency groups."""
 
 import asyncio
+import contextvars
 import threading
 
 import pytest
@@ -293,6 +294,69 @@ class TestAsync:
             assert ray.get(gate.through_a_socket.remote(), timeout=WAIT) == b"answer to question\n"
             assert ray.get(gate.in_thread.remote(), timeout=WAIT) > 0
             assert ray.get(gate.plain.remote(1), timeout=WAIT) == (1, True)
+
+    def test_each_call_is_a_task_with_a_context_of_its_own(self):
+        @ray.remote
+        class Tasks:
+            def __init__(self):
+                self.of_calls = set()  # kept, so that none takes the place of another
+                self.variable = contextvars.ContextVar("variable", default="new")
+
+            async def short(self):
+                self.of_calls.add(asyncio.current_task())
+                found = self.variable.get()
+                self.variable.set("used")
+                return found
+
+            async def long(self):
+                before, found = asyncio.current_task(), await self.short()
+                await asyncio.wait_for(asyncio.sleep(0), WAIT)
+                return before is asyncio.current_task(), found, self.variable.get()
+
+            async def count(self):
+                return len(self.of_calls)
+
+        tasks = Tasks.remote()
+        calls = [call.remote() for _ in range(50) for call in (tasks.short, tasks.long)]
+        assert ray.get(calls, timeout=WAIT) == ["new", (True, "new", "used")] * 50
+        assert ray.get(tasks.count.remote(), timeout=WAIT) == 100
+
+    def test_calls_that_never_wait_leave_time_to_others(self):
+        @ray.remote
+        class Busy:
+            def __init__(self):
+                self.over = False
+
+            async def again(self, handles):
+                if not self.over:
+                    handles[0].again.remote(handles)
+
+            async def end(self):
+                await asyncio.sleep(0.001)
+                self.over = True
+
+        busy = Busy.remote()
+        for _ in range(4):
+            busy.again.remote([busy])
+        ray.get(busy.end.remote(), timeout=WAIT)
+
+    def test_a_task_factory(self):
+        @ray.remote
+        class Made:
+            def __init__(self):
+                self.made = 0
+                asyncio.get_running_loop().set_task_factory(self.make)
+
+            def make(self, loop, coroutine, **options):
+                self.made += 1
+                return asyncio.Task(coroutine, loop=loop, **options)
+
+            async def count(self):
+                await asyncio.sleep(0)
+                return self.made
+
+        made = Made.remote()
+        assert ray.get([made.count.remote() for _ in range(3)], timeout=WAIT)[-1] == 3
 
     def test_cancel_reaches_the_coroutine(self, gate):
         call = gate.cancelled.remote()
