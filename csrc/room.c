@@ -1,6 +1,6 @@
 /* Waiting until there is room for a block; see spill.h.
  *
- * Who finds no room takes a ticket, says what it wants and sleeps. The spiller gives blocks to
+ * Who finds no room says since when, and what it wants, and sleeps. The spiller gives blocks to
  * those who wait, one after the other, so that a large one is not overtaken for ever by small ones:
  * from then on blocks that come later wait, too, but for very small ones.
  *
@@ -12,14 +12,14 @@
 
 #include "futex.h"
 
-int pr_want_room(PrSession *s, uint64_t bytes) {
+int pr_want_room(PrSession *s, uint64_t bytes, int64_t since) {
     PrControl *c = s->control;
     PrProcess *self = s->self;
     if (c->spill_at == UINT64_MAX || atomic_load(&c->spiller) == s->index) return PR_FULL;
     if (bytes > c->arena_size - PR_ARENA_UNIT) return PR_FULL;
     if (atomic_load(&self->want)) return PR_BUSY;
     pr_enter(s);
-    self->ticket = atomic_fetch_add(&c->tickets, 1);
+    self->since = since;
     atomic_store(&self->want, bytes);
     atomic_store(&self->granted, PR_WAITING);
     atomic_fetch_add(&c->n_wanting, 1);
@@ -93,7 +93,7 @@ uint32_t pr_first_wanting(const PrSession *s, uint64_t *bytes) {
         if (!want || atomic_load(&p->granted) != PR_WAITING ||
             atomic_load(&p->state) != PR_PROCESS_LIVE)
             continue;
-        if (first && p->ticket > s->processes[first].ticket) continue;
+        if (first && p->since > s->processes[first].since) continue;
         first = i;
         *bytes = want;
     }

@@ -316,7 +316,7 @@ typedef struct {
     PrQueue queue;          /* its batch: owner pops, others may steal */
     /* Waiting for room, room.c. */
     _Alignas(64) _Atomic uint64_t want; /* bytes; 0: it does not wait */
-    uint64_t ticket;                    /* its turn; stored before `want` */
+    int64_t since; /* ns: when it began to wait, which gives its turn; stored before `want` */
     _Atomic uint64_t granted; /* place of a block; PR_WAITING and others; 0: it wants none */
     /* Magazines; the slots say CACHED and this process, whatever stands here. */
     _Alignas(64) uint32_t n_objects, n_tasks;
@@ -364,7 +364,7 @@ typedef struct {
     _Atomic uint32_t fetches;    /* objects that were asked for, so far */
     _Atomic uint32_t files_done; /* a file may have lost its last object */
     _Atomic uint32_t n_files;    /* slots ever used */
-    _Atomic uint64_t tickets, file_numbers;
+    _Atomic uint64_t file_numbers;
     _Atomic uint64_t spilled_bytes, n_spilled, restored_bytes, n_restored, n_evicted;
     _Alignas(64) PrTable names;
     _Atomic uint32_t named; /* names given so far */

@@ -72,10 +72,10 @@ enum {
     PR_WAITS_FOR_ROOM = 4096 /* blocks of this size wait for their turn if others wait */
 };
 
-/* This process wants a block of so many bytes; it has its turn from now on. 0; PR_FULL: there is
- * no spilling in this session, or the block is too large for it; PR_BUSY: another thread of this
- * process waits for one. */
-int pr_want_room(PrSession *s, uint64_t bytes);
+/* This process wants a block of so many bytes, and has waited since then (of pr_now()): its turn is
+ * before those that came later. 0; PR_FULL: there is no spilling in this session, or the block is
+ * too large for it; PR_BUSY: another thread of this process waits for one. */
+int pr_want_room(PrSession *s, uint64_t bytes, int64_t since);
 /* Waits for that block. 0: the next pr_create or pr_room of that size gets it, which may be that of
  * another thread; PR_FULL: it will not come; PR_TIMEOUT, PR_INTERRUPTED, PR_ENDED. */
 int pr_await_room(PrSession *s, int64_t deadline);

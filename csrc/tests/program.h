@@ -154,7 +154,7 @@ static inline void read_one(Program *p) {
 
 /* Whether there is perhaps room now for a block that there was none for. */
 static inline int wait_for_room(Program *p, uint64_t bytes) {
-    if (pick(p, 2) || pr_want_room(&p->s, bytes)) return 0;
+    if (pick(p, 2) || pr_want_room(&p->s, bytes, pr_now())) return 0;
     int status = pr_await_room(&p->s, pr_now() + (int64_t)pick(p, MS / 5));
     CHECK(status == 0 || status == PR_TIMEOUT || status == PR_FULL);
     if (status || pick(p, 10) == 0) pr_forget_room(&p->s);

@@ -344,16 +344,16 @@ static void test_turns(void) {
     PrHandle h, kept[3];
     uint8_t *data;
     uint64_t bytes = 0;
-    EQUAL(pr_want_room(&a, BIG), PR_FULL); /* nobody makes room, or will */
+    EQUAL(pr_want_room(&a, BIG, pr_now()), PR_FULL); /* nobody makes room, or will */
     s.control->spill_at = UINT64_MAX - 1;
     PrSession spiller = spiller_of(&s);
-    EQUAL(pr_want_room(&a, 5 * BIG), PR_FULL); /* it can never fit */
+    EQUAL(pr_want_room(&a, 5 * BIG, pr_now()), PR_FULL); /* it can never fit */
     EQUAL(pr_first_wanting(&spiller, &bytes), 0);
     for (int i = 0; i < 3; i++) kept[i] = put_value(&s, BIG, 1, NULL, 0);
     EQUAL(pr_create(&a, BIG, 0, &h, &data), PR_FULL);
-    EQUAL(pr_want_room(&a, BIG), 0);
-    EQUAL(pr_want_room(&a, BIG), PR_BUSY);
-    EQUAL(pr_want_room(&b, BIG / 2), 0);
+    EQUAL(pr_want_room(&a, BIG, pr_now()), 0);
+    EQUAL(pr_want_room(&a, BIG, pr_now()), PR_BUSY);
+    EQUAL(pr_want_room(&b, BIG / 2, pr_now()), 0);
     SOUND(&s);
     EQUAL(pr_first_wanting(&spiller, &bytes), a.index);
     EQUAL(bytes, BIG);
@@ -374,7 +374,7 @@ static void test_turns(void) {
     pr_forget_room(&b); /* and what it was given */
     pr_forget_room(&b);
     SOUND(&s);
-    EQUAL(pr_want_room(&b, BIG), 0);
+    EQUAL(pr_want_room(&b, BIG, pr_now()), 0);
     pr_deny(&spiller, b.index);
     EQUAL(pr_await_room(&b, soon()), PR_FULL);
     pr_forget_room(&b);
@@ -397,10 +397,10 @@ static void test_worth_waiting(void) {
     EQUAL(pr_pinned_bytes(&s, reader.index), SIZE);
     EQUAL(pr_may_free(&spiller, s.index), 1);
     EQUAL(pr_may_free(&spiller, reader.index), 0);
-    EQUAL(pr_want_room(&reader, SIZE), 0);
+    EQUAL(pr_want_room(&reader, SIZE, pr_now()), 0);
     EQUAL(pr_may_free(&spiller, s.index), 0);
     pr_forget_room(&reader);
-    EQUAL(pr_want_room(&s, SIZE), 0);
+    EQUAL(pr_want_room(&s, SIZE, pr_now()), 0);
     atomic_store(&s.control->called, 0);
     pr_unpin(&reader, pr_slot(h));
     EQUAL(atomic_load(&s.control->called), 1);
@@ -419,10 +419,10 @@ static void test_worth_waiting(void) {
 static void test_wishes_of_the_dead(void) {
     PrSession s = small_session(), dead = join_session(&s, PR_WORKER), spiller = spiller_of(&s);
     s.control->spill_at = UINT64_MAX - 1;
-    EQUAL(pr_want_room(&dead, SIZE), 0);
+    EQUAL(pr_want_room(&dead, SIZE, pr_now()), 0);
     EQUAL(pr_grant(&spiller, dead.index), 0);
     CHECK(used_memory(&s) >= SIZE);
-    EQUAL(pr_want_room(&s, SIZE), 0);
+    EQUAL(pr_want_room(&s, SIZE, pr_now()), 0);
     EQUAL(pr_grant(&spiller, s.index), 0);
     atomic_store(&dead.self->start_time, 0);
     pr_recover(&s, dead.index, PR_WORKER_CRASHED, "");

@@ -34,6 +34,7 @@ cdef class Execution:
     cdef list gpu_ids(self)
     cdef Function function(self, uint32_t number)
     cdef tuple arguments(self, PrTask *t)
+    cdef list dependencies(self, PrTask *t)
     cdef bint is_pending(self, uint32_t slot)
     cdef int seal_one(self, uint32_t slot, object value, str name) except -1
     cdef int seal(self, PrTask *t, object result, str name) except -1

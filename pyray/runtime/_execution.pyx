@@ -10,6 +10,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from pyray.runtime._object cimport ObjectRef, encode_object, value_of, wait_for_room
 from pyray.serialization._decoder cimport decode
 from pyray.store._session cimport *
+from pyray.store._spilled cimport LOOK_AHEAD, fetch_ahead
 
 from collections import deque
 
@@ -119,8 +120,7 @@ cdef class Execution:
             if value is None:
                 return (), None
             return value if t.flags & KEYWORDS else (value, None)
-        values = [value_of(self.session, pr_dependency(s, t, k), False)
-                  for k in range(t.n_dependencies)]
+        values = self.dependencies(t)
         if value is None:
             return tuple(values), None
         args = list(value[1])
@@ -131,6 +131,21 @@ cdef class Execution:
             else:
                 kwargs[place] = found
         return tuple(args), kwargs
+
+    cdef list dependencies(self, PrTask *t):
+        cdef PrSession *s = &self.session.s
+        cdef uint32_t k, i, n
+        cdef uint32_t[LOOK_AHEAD] slots
+        cdef list values = []
+        for k in range(t.n_dependencies):
+            slots[0] = pr_dependency(s, t, k)
+            if s.objects[slots[0]].state & PR_OUT:
+                n = min(t.n_dependencies - k, <uint32_t> LOOK_AHEAD)
+                for i in range(1, n):
+                    slots[i] = pr_dependency(s, t, k + i)
+                fetch_ahead(self.session, slots, n)
+            values.append(value_of(self.session, slots[0], False))
+        return values
 
     # -- results --------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ cdef ObjectRef ref_to(Session session, uint32_t slot)
 cdef uint32_t slot_of(object ref) except 0
 cdef object encode_object(Session session, object value, uint32_t slot, bint failed)
 cdef PrHandle write_object(Session session, Encoder e, list refs, uint32_t slot) except? 0
-cdef object value_of(Session session, uint32_t slot, bint copy_on_write)
+cdef object value_of(Session session, uint32_t slot, bint copy_on_write, int64_t deadline=*)
 cdef object failure_of(Session session, uint32_t slot)
 cdef int begin_collecting() except -1
 cdef object end_collecting()

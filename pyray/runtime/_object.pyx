@@ -20,9 +20,10 @@ from pyray.serialization._encoder cimport Encoder, acquire, release, write_messa
 from pyray.serialization.message cimport scalar_message
 from pyray.store._session cimport *
 from pyray.store._session cimport pin as pin_object
-from pyray.store._spilled cimport await_room, describe_full
+from pyray.store._spilled cimport await_room, describe_full, fetch_ahead
 
 from pyray.store._session import SessionEnded
+from pyray.store._spilled import Late
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
@@ -465,10 +466,10 @@ cdef object failure_of(Session session, uint32_t slot):
         text = PyBytes_FromStringAndSize(<const char *> data + 1, o.size - 1)
         return exceptions.from_code(data[0], text.decode("utf-8", "replace"),
                                     f"{pr_handle(o.state, slot):032x}")
-    return exceptions.as_raised(message_value(session, slot, False))
+    return exceptions.as_raised(message_value(session, slot, False, -1))
 
 
-cdef object message_value(Session session, uint32_t slot, bint copy_on_write):
+cdef object message_value(Session session, uint32_t slot, bint copy_on_write, int64_t deadline):
     cdef PrObject *o = &session.s.objects[slot]
     cdef const uint8_t *data
     cdef Pin bytes
@@ -477,7 +478,7 @@ cdef object message_value(Session session, uint32_t slot, bint copy_on_write):
         if o.size and data[0] != COLUMNS:
             return scalar(data, o.size)
         return decode(PyBytes_FromStringAndSize(<const char *> data, o.size), None, True, (), None)
-    bytes = pin_object(session, slot)
+    bytes = pin_object(session, slot, deadline)
     if bytes.size < MOST_SCALAR and bytes.data[0] != COLUMNS:
         return scalar(bytes.data, bytes.size)
     view = Buffer.view(bytes, <const char *> bytes.data, bytes.size)
@@ -485,10 +486,11 @@ cdef object message_value(Session session, uint32_t slot, bint copy_on_write):
     return decode(private_copy(view) if copy_on_write else view, None, True, (), None)
 
 
-cdef object value_of(Session session, uint32_t slot, bint copy_on_write):
+cdef object value_of(Session session, uint32_t slot, bint copy_on_write, int64_t deadline=-1):
+    """Raises Late if its bytes have to be fetched, and do not come by the deadline."""
     if pr_state(session.s.objects[slot].state) == PR_OBJECT_FAILED:
         raise failure_of(session, slot)
-    return message_value(session, slot, copy_on_write)
+    return message_value(session, slot, copy_on_write, deadline)
 
 
 # -- waiting -------------------------------------------------------------------------------------
@@ -637,10 +639,16 @@ cdef object timed_out(object timeout):
 
 cdef object get_one(Session session, object ref, object timeout, bint copy_on_write):
     cdef uint32_t slot = slot_of(ref)
-    if not is_ready(session, slot):
-        if not wait_for(session, &slot, 1, 1, deadline_of(timeout), False):
-            raise timed_out(timeout)
-    return value_of(session, slot, copy_on_write)
+    cdef int64_t deadline
+    if timeout is None and is_ready(session, slot):
+        return value_of(session, slot, copy_on_write)
+    deadline = deadline_of(timeout)
+    if not is_ready(session, slot) and not wait_for(session, &slot, 1, 1, deadline, False):
+        raise timed_out(timeout)
+    try:
+        return value_of(session, slot, copy_on_write, deadline)
+    except Late:
+        raise timed_out(timeout) from None
 
 
 cdef list get_many(Session session, list refs, object timeout, bint copy_on_write):
@@ -663,7 +671,11 @@ cdef list get_many(Session session, list refs, object timeout, bint copy_on_writ
                     raise failure_of(session, slots[i])
         values = [None] * n
         for i in range(n):
-            values[i] = value_of(session, slots[i], copy_on_write)
+            if session.s.objects[slots[i]].state & PR_OUT:
+                fetch_ahead(session, slots + i, n - i)
+            values[i] = value_of(session, slots[i], copy_on_write, deadline)
+    except Late:
+        raise timed_out(timeout) from None
     finally:
         PyMem_Free(slots)
     return values

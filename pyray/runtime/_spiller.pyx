@@ -283,12 +283,12 @@ cdef class Spilling:
         return freed
 
     def first_wanting(self):
-        """(process, bytes, ticket) of who has waited longest for room, or None."""
+        """(process, bytes, since when) of who has waited longest for room, or None."""
         cdef uint64_t bytes = 0
         cdef uint32_t process = pr_first_wanting(&self.session.s, &bytes)
         if not process:
             return None
-        return process, bytes, self.session.s.processes[process].ticket
+        return process, bytes, self.session.s.processes[process].since / 1e9
 
     def grant(self, uint32_t process):
         """Whether there was a block for it."""

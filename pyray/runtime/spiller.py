@@ -87,8 +87,9 @@ class Spiller:
         self.late: list[
             tuple[Fetch, bytes | bytearray, float]
         ] = []  # read, and without room so far
-        # Ticket of who waits longest, and since when nothing could be done for it.
-        self.helpless: tuple[int, float] | None = None
+        # Since when who waits longest has waited, and since when nothing could be done for it.
+        self.helpless: tuple[float, float] | None = None
+        self.helped = time.monotonic()  # when something was last done for somebody
         self.failures = {_spilled.WRITE_FAILURE: "", _spilled.READ_FAILURE: ""}
         self.timeout = number("object_store_full_timeout_s", TIMEOUT)
 
@@ -206,23 +207,28 @@ class Spiller:
     def give_room(self) -> float:
         """Blocks for those who wait, in turn; seconds until that is to be tried again."""
         while (found := self.tables.first_wanting()) is not None:
-            process, size, ticket = found
+            process, size, since = found
             if self.tables.grant(process) or self.tables.evict(max(size, self.step)):
                 self.helpless = None
+                self.helped = time.monotonic()
                 continue
             self.write()
             now = time.monotonic()
-            if self.helpless is None or self.helpless[0] != ticket:
-                self.helpless = (ticket, now)
-            if not self._is_hopeless(process, now):
+            if self.helpless is None or self.helpless[0] != since:
+                self.helpless = (since, now)
+            if not self._is_hopeless(process, now, now - max(since, self.helped)):
                 return self.timeout / 10 if any(t.writing for t in self.targets) else SHORT
             self.tables.deny(process)
         self.helpless = None
         return LONG
 
-    def _is_hopeless(self, process: int, now: float) -> bool:
+    def _is_hopeless(self, process: int, now: float, waited: float) -> bool:
+        """Whether who is first is to be refused, which has waited for so long for any help at all.
+
+        The time is counted from its own start, so that many who wait without hope are refused at
+        about the same time, and not each one timeout after the one before.
+        """
         assert self.helpless is not None
-        waited = now - self.helpless[1]
         clean, dirty = self.tables.spillable()
         writing = [state for state in self.targets if state.writing]
         moving = [s for s in writing if not s.is_silent(s.begun, now, self.timeout)]
@@ -234,7 +240,8 @@ class Spiller:
         # A target is tried again, or none may be so soon, or others may stop reading.
         if moving or dirty or self.tables.may_free(process):
             return waited > self.timeout
-        return waited > STUCK
+        # Perhaps it gives up what it reads when it is refused, and the next may have that.
+        return now - self.helpless[1] > STUCK
 
     # -- reading -------------------------------------------------------------------------------
 

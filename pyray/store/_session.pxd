@@ -111,7 +111,7 @@ cdef extern from "session.h" nogil:
     ctypedef struct PrProcess:
         uint32_t state
         uint64_t want
-        uint64_t ticket
+        int64_t since
         uint32_t kind
         int32_t pid
         uint32_t event
@@ -287,7 +287,7 @@ cdef extern from "spill.h" nogil:
     void pr_fetch(PrSession *s, uint32_t slot)
     int pr_await_fetch(PrSession *s, uint32_t slot, int64_t deadline)
     void pr_lose_copy(PrSession *s, uint32_t slot)
-    int pr_want_room(PrSession *s, uint64_t bytes)
+    int pr_want_room(PrSession *s, uint64_t bytes, int64_t since)
     int pr_await_room(PrSession *s, int64_t deadline)
     void pr_forget_room(PrSession *s)
     uint64_t pr_pinned_bytes(PrSession *s, uint32_t process)
@@ -462,7 +462,7 @@ cdef class PrivateCopy:
     cdef Py_ssize_t size
 
 
-cdef Pin pin(Session session, uint32_t slot)
+cdef Pin pin(Session session, uint32_t slot, int64_t deadline=*)
 cdef object map_privately(PrivateCopy copy, int fd, uint64_t offset)
 cdef void begin_use(Session session) noexcept
 cdef void end_use(Session session) noexcept

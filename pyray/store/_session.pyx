@@ -692,8 +692,12 @@ cdef void end_use(Session session) noexcept:
         leave(session)
 
 
-cdef Pin pin(Session session, uint32_t slot):
-    """An object's bytes, which stay as long as this. The process holds it meanwhile."""
+cdef Pin pin(Session session, uint32_t slot, int64_t deadline=-1):
+    """An object's bytes, which stay as long as this. The process holds it meanwhile.
+
+    Raises _spilled.Late if they have to be fetched, and are not there by then (of pr_now(); -1: it
+    takes as long as it takes).
+    """
     cdef Pin self = Pin.__new__(Pin)
     cdef PrObject *o = &session.s.objects[slot]
     cdef int status
@@ -704,7 +708,7 @@ cdef Pin pin(Session session, uint32_t slot):
     status = pr_pin(&session.s, slot)
     while status == PR_AWAY:
         from pyray.store._spilled import find_value
-        self.copy = find_value(session, slot)
+        self.copy = find_value(session, slot, deadline)
         if self.copy is not None:
             self.data = self.copy.data
             self.size = self.copy.size

@@ -52,6 +52,10 @@ cdef enum:
     PAGE = 4096
     HEADER = 64
     FETCHES = 5  # it may have been there, and be gone again
+    # Of objects that are waited for one by one, how many are fetched at a time; they take no more
+    # of the store than a share, but for the first.
+    AHEAD = 8
+    AHEAD_SHARE = 4
 
 #: Under which the session knows its targets.
 TARGETS = b"spilling-targets"
@@ -62,6 +66,10 @@ READ_FAILURE = b"spilling-reading"
 
 class Lost(Exception):
     """The bytes are not those that were written, or are not there."""
+
+
+class Late(Exception):
+    """They did not come in time."""
 
 
 # -- where files are -----------------------------------------------------------------------------
@@ -173,10 +181,11 @@ cdef FileCopy read_copy(Session session, uint32_t slot, uint32_t file, str direc
     return self
 
 
-def find_value(Session session not None, uint32_t slot):
+def find_value(Session session not None, uint32_t slot, int64_t deadline=-1):
     """The bytes of an object that is not in memory; None if it may be there again.
 
-    The caller holds it. Raises what `Session.lost` does if there is no good copy.
+    The caller holds it. Raises what `Session.lost` does if there is no good copy, and Late if it is
+    fetched and does not come by the deadline, of pr_now().
     """
     cdef PrSession *s = &session.s
     cdef uint32_t file = pr_copy_of(&s.objects[slot]).file
@@ -186,7 +195,7 @@ def find_value(Session session not None, uint32_t slot):
     if file:
         directory = directory_of(session, s.files[file].target)
         if directory is None:
-            if bring_back(session, slot):
+            if bring_back(session, slot, deadline):
                 return None
             why = failure(session, READ_FAILURE)
             why = f"it could not be read back: {why or 'there is no room for it'}"
@@ -218,9 +227,10 @@ cdef int look_around(Session session) except -1:
     return 0
 
 
-cdef bint bring_back(Session session, uint32_t slot) except -1:
+cdef bint bring_back(Session session, uint32_t slot, int64_t deadline) except -1:
     """Has the spiller read it; whether it has, or cannot."""
     cdef int status, _i
+    cdef int64_t until
     cdef uint32_t given_up
     cdef PrCopy *c = pr_copy_of(&session.s.objects[slot])
     begin_use(session)
@@ -230,10 +240,15 @@ cdef bint bring_back(Session session, uint32_t slot) except -1:
             pr_fetch(&session.s, slot)
             status = PR_TIMEOUT
             while status:
+                until = pr_now() + SLICE
+                if 0 <= deadline < until:
+                    until = deadline
                 with nogil:
-                    status = pr_await_fetch(&session.s, slot, pr_now() + SLICE)
+                    status = pr_await_fetch(&session.s, slot, until)
                 if status:
                     look_around(session)
+                if status == PR_TIMEOUT and until == deadline:
+                    raise Late
             if not session.s.objects[slot].state & PR_OUT:
                 return True
             if not c.file or c.given_up != given_up:
@@ -243,6 +258,33 @@ cdef bint bring_back(Session session, uint32_t slot) except -1:
         end_use(session)
 
 
+cdef bint is_remote(Session session, uint32_t slot) except -1:
+    """Whether only the spiller can read its bytes."""
+    cdef uint32_t file
+    if not session.s.objects[slot].state & PR_OUT:
+        return False
+    file = pr_copy_of(&session.s.objects[slot]).file
+    return file != 0 and directory_of(session, session.s.files[file].target) is None
+
+
+cdef int fetch_ahead(Session session, const uint32_t *slots, size_t n) except -1:
+    """Several of these objects, which the caller holds and is about to read one by one, are fetched
+    at a time, if the first of them is to be fetched at all."""
+    cdef uint64_t most = session.s.control.arena_size // AHEAD_SHARE, bytes = 0
+    cdef size_t i
+    cdef int asked = 0
+    for i in range(min(n, <size_t> LOOK_AHEAD)):
+        if is_remote(session, slots[i]):
+            bytes += session.s.objects[slots[i]].size
+            if asked == AHEAD or asked and bytes > most:
+                break
+            pr_fetch(&session.s, slots[i])
+            asked += 1
+        elif i == 0:
+            break
+    return 0
+
+
 # -- room ----------------------------------------------------------------------------------------
 
 cpdef bint await_room(Session session, uint64_t size) except -1:
@@ -250,7 +292,8 @@ cpdef bint await_room(Session session, uint64_t size) except -1:
 
     Who is told so tries at once, as a block is kept for it.
     """
-    cdef int status = pr_want_room(&session.s, size)
+    cdef int64_t since = pr_now()  # though other threads are before it
+    cdef int status = pr_want_room(&session.s, size, since)
     cdef uint32_t seen
     if status == PR_FULL:
         return False
@@ -261,7 +304,7 @@ cpdef bint await_room(Session session, uint64_t size) except -1:
             with nogil:
                 seen = session.s.self.event
                 pr_sleep(&session.s, seen, SLICE // 10, 0)
-            status = pr_want_room(&session.s, size)
+            status = pr_want_room(&session.s, size, since)
         while True:
             with nogil:
                 status = pr_await_room(&session.s, pr_now() + SLICE)

@@ -15,18 +15,30 @@ from programs import Program
 
 #: What a request that is delayed waits, in seconds.
 DELAY = 0.05
+#: How many have to be asked for before any is given, if that is asked for.
+TOGETHER = 3
 
 PROGRAM = f"""
 import logging, time
+from threading import Event, Semaphore
 from werkzeug.serving import make_server
 from moto.server import DomainDispatcherApplication, create_backend_app
 
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 moto = DomainDispatcherApplication(create_backend_app)
 mode = b"s"
+others, together = Semaphore({TOGETHER - 1}), Event()
+
+def meets(environment):
+    # Whether so many parts of objects were asked for at the same time.
+    if environment["REQUEST_METHOD"] != "GET" or not environment.get("HTTP_RANGE"):
+        return True
+    if not others.acquire(blocking=False):
+        together.set()
+    return together.wait(20)
 
 def answer(environment, start):
-    if mode == b"f":
+    if mode == b"f" or mode == b"m" and not meets(environment):
         start("503 Slow Down", [("Content-Length", "0"), ("Connection", "close")])
         return []
     if mode == b"d":
@@ -49,6 +61,8 @@ while mode := hear():
         server = None
     elif server is None:
         server = serve(port)
+    if mode == b"m":
+        others, together = Semaphore({TOGETHER - 1}), Event()
     tell(mode.decode())
 """
 
@@ -82,6 +96,10 @@ class Server(Program):
 
     def delay(self) -> None:
         self._become("d")
+
+    def meet(self) -> None:
+        """Parts of objects are given once several are asked for at a time, and not before."""
+        self._become("m")
 
     def fail(self) -> None:
         """Every request, with 503."""

@@ -14,12 +14,12 @@ import pytest
 import s3
 
 import pyray as ray
-from pyray.exceptions import ObjectLostError, ObjectStoreFullError
+from pyray.exceptions import GetTimeoutError, ObjectLostError, ObjectStoreFullError
 from pyray.runtime import session
 
 MB = 1 << 20
-STORE = 40 * MB
-SIZE = 4 * MB
+STORE = 16 * MB  # so that its files have several parts (spill_targets.PART)
+SIZE = 3 * MB // 2
 RARER = [pytest.param(trouble, marks=pytest.mark.slow) for trouble in ("fail", "refuse")]
 
 
@@ -118,13 +118,41 @@ def test_five_times_the_store(server, monkeypatch):
 
 def test_small_objects_come_back_all_at_once(server, monkeypatch):
     start(monkeypatch)
-    refs = [ray.put(bytes([i % 256]) * 500_000) for i in range(150)]
+    refs = [ray.put(bytes([i % 256]) * 200_000) for i in range(150)]
     assert len(server.keys()) < 20
     for first in range(0, 150, 50):
         values = ray.get(refs[first : first + 50])
         assert [(len(v), v[0]) for v in values] == [
-            (500_000, i % 256) for i in range(first, first + 50)
+            (200_000, i % 256) for i in range(first, first + 50)
         ]
+
+
+def test_several_are_asked_for_at_a_time(server, monkeypatch):
+    start(monkeypatch)
+
+    @ray.remote
+    def add(*arrays):
+        return sum(int(a[0]) for a in arrays)
+
+    refs = [ray.put(array(i, SIZE // 4)) for i in range(120)]
+    server.meet()
+    assert [int(a[-1]) for a in ray.get(refs[: s3.TOGETHER])] == [0, 1, 2]
+    server.meet()
+    assert ray.get(add.remote(*refs[10 : 10 + s3.TOGETHER])) == 10 + 11 + 12
+
+
+def test_a_get_ends_in_time_though_the_storage_is_silent(server, monkeypatch):
+    start(monkeypatch)
+    refs = put_many(range(25))
+    server.stop()
+    for asked in (refs[0], refs[1:4]):
+        with pytest.raises(GetTimeoutError):
+            ray.get(asked, timeout=0.1)
+    with pytest.raises(GetTimeoutError):
+        ray.get(refs[5], timeout=0)
+    server.resume()
+    assert (ray.get(refs[0], timeout=60) == 0).all()
+    assert all(holds(ref, i) for i, ref in enumerate(refs))
 
 
 def test_many_threads_get(server, monkeypatch):
@@ -187,7 +215,7 @@ def test_trouble_that_passes_is_waited_for(server, monkeypatch, trouble):
 
 @pytest.mark.parametrize("trouble", [*RARER, "stop"])
 def test_trouble_that_stays_is_told_and_nothing_in_memory_is_lost(server, monkeypatch, trouble):
-    start(monkeypatch, timeout=4)
+    start(monkeypatch, timeout=2)
     refs = put_many(range(20))
     getattr(server, trouble)()
     assert fill(refs) < 20
