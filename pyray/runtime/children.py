@@ -55,6 +55,7 @@ class Children:
         warn: Callable[[str], None],
         later: Callable[[Action, float], None],
         reaped: Callable[[int, str], None] = lambda pid, how: None,
+        wishes: int = -1,
     ) -> None:
         self.session = session
         self.relay = relay
@@ -64,6 +65,7 @@ class Children:
         self.warn = warn
         self.later = later
         self.reaped = reaped  # told of other processes' ends
+        self.wishes = wishes  # for workers to write to: preload.py
         self.node = os.getpid()
         self.open_files = _raise_open_files(2 * limit + 64)
         self.living: dict[int, Child] = {}
@@ -146,6 +148,7 @@ class Children:
                 env=env,
                 out=out_write,
                 err=err_write,
+                wishes=self.wishes,
                 open_files=self.open_files,
                 ready=self.ready,
                 place=place,

@@ -35,9 +35,10 @@ CONTROL, ARENA, WAKE, FROM_DRIVER, TO_DRIVER, DIRECTORY = range(3, 9)
 POLITE, GRACE = 0.05, 0.5
 #: Seconds until a task that was cancelled while it ran is told once more.
 AGAIN = 0.1
-#: Seconds after the start when what other sessions left is looked for; and when modules are
-#: imported that later workers may need, which is too late to be in the way of the first tasks.
-SWEEP, PRELOAD = 1.0, 0.2
+#: Seconds after the start when what other sessions left is looked for.
+SWEEP = 1.0
+#: Seconds for which no worker has been started when modules are imported for the next ones.
+PRELOAD = 0.02
 
 
 class Node:
@@ -50,6 +51,7 @@ class Node:
         self.events = Events()
         logs = os.path.join(self.directory, "logs")
         self.relay = Relay(logs, self._watch_output, self._warn)
+        self.wishes = preload.Wishes()
         self.children = Children(
             session,
             self.relay,
@@ -59,6 +61,7 @@ class Node:
             self._warn,
             self.events.later,
             self._reaped,
+            self.wishes.writer,
         )
         self.spilling = spill_process.SpillProcess(
             session, hello["spilling"], self.directory, self._warn
@@ -75,7 +78,6 @@ class Node:
         )
         # Of a session without drivers, nobody else holds it.
         self.info = session.find(addresses.INFO)
-        self.modules = preload.load_later(hello["modules"])
         self.reason = "the driver that started it is gone"
         self.ended = False
 
@@ -83,7 +85,6 @@ class Node:
         """Until the session ends; in a process that was forked, what it is to be."""
         self._watch_all()
         self.events.later(self._sweep, SWEEP)
-        self.events.later(self._preload, PRELOAD)
         self.children.start_first()
         while not self.ended:
             start = self.children.fork() or self.spilling.fork()
@@ -106,6 +107,7 @@ class Node:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         self.events.watch(woken, self._on_signal)
         self.events.watch(WAKE, self._on_wake)
+        self.events.watch(self.wishes.reader, self._on_wish)
         self.drivers.begin(FROM_DRIVER, TO_DRIVER, self.hello)
 
     def _watch_output(self, fd: int, on: bool) -> None:
@@ -145,9 +147,15 @@ class Node:
         if self.session.ask_again():
             self.events.later(self._ask_again, AGAIN)
 
+    def _on_wish(self, fd: int) -> None:
+        self.wishes.read()
+        self.events.later(self._preload, PRELOAD)
+
     def _preload(self) -> None:
         """One module at a time: who wants a worker does not wait for all of them."""
-        if not self.children.ending and next(self.modules, None):
+        if self.children.to_start:
+            self.events.later(self._preload, PRELOAD)
+        elif self.wishes.grant():
             self.events.later(self._preload, 0)
 
     def _reaped(self, pid: int, how: str) -> None:

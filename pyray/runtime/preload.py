@@ -1,19 +1,21 @@
 """Modules that the node imports ahead of the workers that it forks out of itself.
 
 Workers share their memory, and need no time for them. First what every worker needs, before there
-is any; later, between other things, what the driver has loaded of the standard library: a function
-or a class that is found by its module has the module imported in each worker anew, and what takes
-time of that is often the standard library's (10 of 12 ms, of the class that the benchmark of actors
-uses). Other packages are not imported here: they may start threads, and the node forks.
+is any. Later what workers have had to import of the standard library to load a function or a class:
+one that is found by its module has the module imported in each worker, which makes two thirds of
+the time in which an actor is made, most of it the standard library's. Other packages are not
+imported here: they may start threads, and the node forks. Imports nothing else of pyray.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import os
+import select
 import sys
 import warnings
-from collections.abc import Iterator
+from collections import deque
 from types import ModuleType
 
 #: What every worker needs for its first task.
@@ -23,43 +25,12 @@ NEEDED = ("cloudpickle.cloudpickle", "pyray.runtime.functions", "pyray.runtime.r
 EXCEPT = {"antigravity", "curses", "_curses", "readline", "rlcompleter", "this", "zoneinfo"}
 
 
-def of_standard_library() -> list[str]:
-    """What this process has loaded of it; nothing if a module of the program has such a name, which
-    the node would import instead."""
-    home = os.path.join(os.path.dirname(os.__file__), "")
-    found = []
-    for name, module in list(sys.modules.items()):
-        spec = getattr(module, "__spec__", None) if isinstance(module, ModuleType) else None
-        top = name.partition(".")[0]
-        if top not in sys.stdlib_module_names or spec is None or spec.name != name:
-            continue
-        origin = spec.origin or ""
-        if not spec.has_location:
-            continue  # a part of the interpreter
-        if not origin.startswith(home) or "site-packages" in origin:
-            return []
-        if top not in EXCEPT:
-            found.append(name)
-    return found
-
-
-def load(name: str) -> None:
-    if name in sys.modules:
-        return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the driver has been told
-            __import__(name)
-    except Exception:
-        pass  # a worker that needs it says what is wrong
-
-
 def load_first(names: list[str]) -> None:
-    """What all workers need, and numpy, before the first one."""
+    """What all workers need, and these, before the first one."""
     before = os.environ.get("OPENBLAS_NUM_THREADS")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # no threads here: this process forks
     for name in (*NEEDED, *names):
-        load(name)
+        _load(name)
     if before is None:
         del os.environ["OPENBLAS_NUM_THREADS"]
     else:
@@ -67,10 +38,82 @@ def load_first(names: list[str]) -> None:
     gc.freeze()
 
 
-def load_later(names: list[str]) -> Iterator[str]:
-    """The others, one a step."""
-    for name in names:
-        if name not in sys.modules:
-            load(name)
-            yield name
-    gc.freeze()
+def _load(name: str) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is deprecated: who imports it is told
+            __import__(name)
+    except Exception:
+        pass  # a worker that needs it says what is wrong
+
+
+class Wishes:
+    """What workers have imported, as the node hears of it.
+
+    A pipe, into which they write lines, each the name of a module: at most PIPE_BUF at a time, so
+    that those of several do not mix. When it is full they leave it.
+    """
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._names: deque[str] = deque()
+        self._rest = b""
+
+    def read(self) -> None:
+        *lines, self._rest = (self._rest + os.read(self.reader, 1 << 16)).split(b"\n")
+        for line in lines:
+            name = line.decode(errors="replace")
+            top = name.partition(".")[0]
+            if top in sys.stdlib_module_names and top not in EXCEPT and name not in sys.modules:
+                self._names.append(name)
+
+    def grant(self) -> bool:
+        """Import one module; whether there are others."""
+        if self._names:
+            _load(self._names.popleft())
+            if not self._names:
+                gc.freeze()
+        return bool(self._names)
+
+
+class Imports:
+    """What a worker has imported since it was forked, as it tells the node.
+
+    It looks at what is new alone, since to look at an object of the node's copies the memory.
+    """
+
+    def __init__(self, writer: int) -> None:
+        self._writer = writer
+        self._latest = next(reversed(sys.modules))
+
+    def tell(self) -> None:
+        """Of modules of the standard library that are new."""
+        new = set(itertools.takewhile(lambda name: name != self._latest, reversed(sys.modules)))
+        self._latest = next(reversed(sys.modules))
+        if not any(name.partition(".")[0] in sys.stdlib_module_names for name in new):
+            return
+        names = [name for name in of_standard_library() if name in new]
+        text = "".join(f"{name}\n" for name in names).encode()
+        text = text[: text.rfind(b"\n", 0, select.PIPE_BUF) + 1]
+        try:
+            os.write(self._writer, text)
+        except OSError:
+            pass  # others say the same, or have closed it
+
+
+def of_standard_library() -> list[str]:
+    """What this process has loaded of it; nothing if a module of the program has such a name, which
+    the node would import instead."""
+    home = os.path.join(os.path.dirname(os.__file__), "")
+    found = []
+    for name, module in list(sys.modules.items()):
+        spec = getattr(module, "__spec__", None) if isinstance(module, ModuleType) else None
+        if name.partition(".")[0] not in sys.stdlib_module_names or spec is None:
+            continue
+        if spec.name != name or not spec.has_location:
+            continue  # another name of it, or a part of the interpreter
+        origin = spec.origin or ""
+        if not origin.startswith(home) or "site-packages" in origin:
+            return []
+        found.append(name)
+    return found

@@ -1,7 +1,7 @@
 """The driver's side of a session: its directory, its node process, the thread that listens to it.
 
-Imports the core, session_files, channel, preload and spawn, and printer when the node is on its
-way: all that is imported before delays it. What api.py uses:
+Imports the core, session_files, channel and spawn, and printer when the node is on its way: all
+that is imported before delays it. What api.py uses:
 
     start(options) -> RunningSession    returns as soon as tasks can be queued
     begin(make) -> RunningSession       the same with one that `make` gives: joining.py
@@ -27,7 +27,6 @@ import time
 
 from . import _core, session_files
 from .channel import CHUNK, Inbox, frame
-from .preload import of_standard_library
 from .settings import monitor_settings, number
 from .spawn import spawn_node
 
@@ -433,7 +432,6 @@ def _hello(directory: str, options: Options, owner: bool) -> dict[str, Any]:
         # A driver that has it has tasks that need it: sooner imported once than by each worker
         # (its first such task took a third of the time, on two cores).
         "preload": [name for name in ("numpy",) if name in sys.modules],
-        "modules": of_standard_library(),
     }
 
 

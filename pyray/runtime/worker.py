@@ -1,8 +1,8 @@
 """A worker process, from its fork to its end: what it is to the system, and what runs its tasks.
 
-Imports the core, output, settings and standard_streams; exceptions, runtime_env and the serializer
-when they are needed (the node has imported what most tasks need before it forked). design.md,
-section 4.
+Imports the core, output, preload, settings and standard_streams; exceptions, runtime_env and the
+serializer when they are needed (the node has imported what most tasks need before it forked).
+design.md, section 4.
 
 A worker dies with the node (PR_SET_PDEATHSIG). It may be killed at any instant: what it held in
 shared memory is recovered by the node, its pipes are read to their end, and processes that its
@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from . import _core, _process, blas, standard_streams
+from . import _core, _process, blas, preload, standard_streams
 from .output import of_job
 from .settings import number
 
@@ -39,6 +39,7 @@ class Start(NamedTuple):
     env: int  # id of the runtime environment; 0: the default
     out: int  # pipes
     err: int
+    wishes: int  # where it says what it had to import: preload.py
     open_files: int  # the limit before the node raised its own
     ready: mmap.mmap  # shared with the node
     place: int  # where in it this worker notes that it can run tasks
@@ -55,7 +56,7 @@ def main(start: Start, inherited: object) -> NoReturn:
         _settle(start)
         session = _core.Session.attach(CONTROL, ARENA, WAKE, "worker", start.env)
         _core.set_session(session)
-        hooks = Hooks()
+        hooks = Hooks(start)
         os.register_at_fork(after_in_child=lambda: _forget(session))
         start.ready[start.place] = 1
         if _core.run_worker(session, hooks):
@@ -81,7 +82,7 @@ def _settle(start: Start) -> None:
         os._exit(1)  # the node died before the line above
     _process.set_name(b"ray::worker")
     _end_first()
-    _close_all_but(0, 1, 2, CONTROL, ARENA, WAKE, start.out, start.err)
+    _close_all_but(0, 1, 2, CONTROL, ARENA, WAKE, start.out, start.err, start.wishes)
     standard_streams.redirect(start.out, start.err, _task_name)
     faulthandler.enable(2, all_threads=False)
     _limit_open_files(start.open_files)
@@ -166,9 +167,11 @@ def _forget(session: Any) -> None:
 class Hooks:
     """What the loop of the core asks Python for."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Start) -> None:
         from . import resources
 
+        # A runtime environment may have modules of its own in the place of others.
+        self._imports = None if start.env else preload.Imports(start.wishes)
         self._environment = resources.TaskEnvironment()
         set_threads()
 
@@ -176,7 +179,11 @@ class Hooks:
         """The function of a blob, and its options."""
         from . import functions
 
-        return functions.load(session, handle, blob)
+        try:
+            return functions.load(session, handle, blob)
+        finally:
+            if self._imports is not None:
+                self._imports.tell()
 
     def failure(self, error: BaseException, name: str) -> object:
         """What is stored as the result of a task that raised."""

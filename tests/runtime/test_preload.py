@@ -1,8 +1,10 @@
 """What the node imports ahead of the workers that it forks."""
 
+import contextlib
 import gc
 import importlib.util
 import json
+import os
 import sys
 
 import pytest
@@ -11,27 +13,41 @@ from programs import DEADLINE
 
 from pyray.runtime import preload
 
+NEEDS = """
+import this
+import wave
 
-def test_later_workers_have_what_the_driver_has_loaded_of_the_standard_library():
+class Needs:
+    def has(self, name):
+        import sys
+        return name in sys.modules
+"""
+
+
+def test_later_workers_have_what_earlier_ones_have_imported_of_the_standard_library(tmp_path):
+    (tmp_path / "module_of_needs.py").write_text(NEEDS)
     out, _ = run(
         f"""
-        import wave, this  # no worker needs either
-        ray.init(num_cpus=1)
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from module_of_needs import Needs
+        ray.init(num_cpus=1, log_to_driver=False)
 
         @ray.remote
-        class Fresh:
+        class Fresh:  # needs none of these
             def has(self, *names):
                 import sys
                 return [name in sys.modules for name in names]
 
+        assert ray.get(ray.remote(Needs).remote().has.remote("wave"))
         end = time.monotonic() + {DEADLINE}
         found = [False]
         while not found[0] and time.monotonic() < end:
-            found = ray.get(Fresh.remote().has.remote("wave", "this"))
+            found = ray.get(Fresh.remote().has.remote("wave", "this", "module_of_needs"))
         print(found)
         """
     )
-    assert out.splitlines()[-1] == "[True, False]"
+    assert out.splitlines()[-1] == "[True, False, False]"
 
 
 @pytest.fixture
@@ -51,13 +67,52 @@ def test_a_program_that_hides_a_standard_module_is_left_alone(monkeypatch, color
     assert preload.of_standard_library() == []
 
 
-def test_a_module_that_cannot_be_imported_is_for_who_needs_it_to_tell(tmp_path, monkeypatch):
-    (tmp_path / "broken_module.py").write_text("1 / 0")
-    (tmp_path / "sound_module.py").write_text("")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert list(preload.load_later(["broken_module", "sys", "sound_module"])) == [
-        "broken_module",
-        "sound_module",
-    ]
-    gc.unfreeze()
-    assert sys.modules.pop("sound_module")
+@pytest.fixture
+def wishes():
+    made = preload.Wishes()
+    yield made
+    os.close(made.reader)
+    os.close(made.writer)
+
+
+class TestWishes:
+    def test_a_worker_tells_what_is_new_once(self, wishes, monkeypatch):
+        monkeypatch.delitem(sys.modules, "distutils", raising=False)
+        monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+        imports = preload.Imports(wishes.writer)
+        imports.tell()
+        import colorsys  # noqa: F401
+
+        imports.tell()
+        imports.tell()
+        assert os.read(wishes.reader, 1 << 16) == b"colorsys\n"
+
+    def test_a_full_pipe_is_left(self, wishes, monkeypatch):
+        imports = preload.Imports(wishes.writer)
+        long = [f"json.{'name' * 100}{i}" for i in range(100)]
+        monkeypatch.setattr(preload, "of_standard_library", lambda: long)
+        for i in range(100):
+            for name in (*long, f"json.{i}"):
+                monkeypatch.delitem(sys.modules, name, raising=False)
+                monkeypatch.setitem(sys.modules, name, sys)
+            imports.tell()
+        text = b""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                text += os.read(wishes.reader, 1 << 16)
+        *lines, rest = text.decode().split("\n")
+        assert len(text) > 50_000 and rest == "" and set(lines) <= set(long)
+
+    def test_one_module_at_a_time_and_only_of_the_standard_library(self, wishes, monkeypatch):
+        for name in ("colorsys", "wave"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        os.write(wishes.writer, b"colorsys\nnot_of_it\nantigravity\nsys\nwa")
+        wishes.read()
+        os.write(wishes.writer, b"ve\n\xff\n")
+        wishes.read()
+        assert wishes.grant()
+        assert "colorsys" in sys.modules and "wave" not in sys.modules
+        assert not wishes.grant()
+        assert "wave" in sys.modules and "not_of_it" not in sys.modules
+        assert not wishes.grant()
+        gc.unfreeze()
