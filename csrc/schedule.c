@@ -440,6 +440,19 @@ void pr_returning(PrSession *s) {
     if (atomic_load_explicit(&c->n_idle, memory_order_relaxed)) pr_coming(s);
 }
 
+void pr_drop_cancelled(PrSession *s, uint32_t shape) {
+    PrQueue *q = &s->shapes[shape].queue;
+    for (uint32_t task = 1; task;) {
+        uint32_t n = 1, tail;
+        task = 0;
+        pr_lock(s, &q->lock);
+        if (q->head && pr_state(atomic_load(&s->tasks[q->head].state)) == PR_TASK_CANCELLED)
+            task = pr_queue_detach(s, q, &n, &tail);
+        pr_unlock(&q->lock);
+        if (task) pr_pop_cancelled(s, task);
+    }
+}
+
 void pr_give_queue(PrSession *s) {
     uint32_t shape = atomic_load(&s->self->shape);
     if (shape == PR_NO_SHAPE) return;

@@ -471,9 +471,11 @@ void pr_fail_task_like(PrSession *s, uint32_t task, uint32_t failed) {
 
 void pr_end_cancelled(PrSession *s, uint32_t task, int waited) {
     PrTask *t = &s->tasks[task];
+    uint32_t call = t->flags & PR_TASK_CALL, shape = t->shape; /* soon it may be another one's */
     pr_enter(s);
-    if (waited && t->flags & PR_TASK_CALL) pr_call_cancelled(s, task);
+    if (waited && call) pr_call_cancelled(s, task);
     if (atomic_fetch_or(&t->state, PR_CANCEL) & PR_POPPED) pr_bury_task(s, task);
+    if (!waited && !call) pr_drop_cancelled(s, shape);
     pr_bury(s);
     pr_leave(s);
 }

@@ -31,6 +31,17 @@ static void test_cancel(void) {
     SOUND(&s);
     uint32_t task = next(&w);
     EQUAL(number_of(&w, task), 1);
+    /* While it is in a queue to which no worker ever looks. */
+    uint32_t never = cpu_shape(&s, 100);
+    PrHandle ahead = submit_plain(&s, never, 3), behind = submit_plain(&s, never, 4);
+    EQUAL(pr_cancel(&s, behind, &worker), 0);
+    EQUAL(pr_count_tasks(&s, PR_TASK_CANCELLED), 2);
+    SOUND(&s);
+    EQUAL(pr_cancel(&s, ahead, &worker), 0);
+    EQUAL(pr_count_tasks(&s, PR_TASK_CANCELLED), 1); /* that above */
+    release(&s, ahead);
+    release(&s, behind);
+    SOUND(&s);
     /* While it runs. */
     EQUAL(pr_cancel(&s, first, &worker), 1);
     EQUAL(worker, w.index);
