@@ -168,7 +168,7 @@ $(eval $(call c_tests,test-c,-fsanitize=address -fsanitize=undefined -fno-saniti
 
 $(eval $(call c_tests,test-tsan,-fsanitize=thread))
 # Those with threads. A death takes eight times as long as under the other sanitizers.
-TSAN_TESTS := actor_ends actors cancel jobs objects recover schedule spill streams tasks wait
+TSAN_TESTS := actor_ends actors cancel jobs objects recover schedule spill streams tasks turns wait
 
 test-c: $(C_TESTS:%=build/test-c/test_%)
 	@for test in $(C_TESTS); do echo $$test; build/test-c/test_$$test || exit 1; done
