@@ -1,8 +1,8 @@
 """The process of an actor: it makes the instance, and runs the calls of its methods.
 
-One call at a time is run here; several, by threads (actor_threads.py) or on an event loop
-(actor_loop.py), which ask this module for the next call and give it the results. The tables are
-described in csrc/actor.h. Imports `exceptions` when needed.
+One call at a time is run by the thread that serves it; several, by threads that take turns
+(actor_threads.py) or as tasks of an event loop (actor_loop.py), which ask this module for calls and
+have it run them. The tables are described in csrc/actor.h. Imports `exceptions` when needed.
 """
 
 cimport cython
