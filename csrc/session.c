@@ -152,6 +152,13 @@ void pr_session_unmap(PrSession *s) {
 
 /* -- processes --------------------------------------------------------------------------------- */
 
+int32_t pr_live_pid(const PrSession *s, uint32_t process) {
+    const PrProcess *p = &s->processes[process];
+    int32_t pid = atomic_load(&p->pid);
+    uint32_t state = atomic_load(&p->state);
+    return state == PR_PROCESS_LIVE && atomic_load(&p->pid) == pid ? pid : 0;
+}
+
 uint64_t pr_start_time(int pid) {
     char path[32], text[512], *at, state;
     unsigned long long started = 0;

@@ -440,6 +440,9 @@ void pr_session_detach(PrSession *s, int unmap);
 void pr_session_unmap(PrSession *s);
 /* Of a running process, or 0 if there is none: clock ticks after boot. Zombies count as none. */
 uint64_t pr_start_time(int pid);
+/* The pid of the process that has a slot; 0 if none has, or if that one comes or goes just now.
+ * What is read of the slot between two calls that give the same pid is that process'. */
+int32_t pr_live_pid(const PrSession *s, uint32_t process);
 /* Whether the process in that slot runs; also said when it cannot be known. Not so if there is
  * none, or it is marked DEAD. */
 int pr_is_alive(const PrProcess *p);

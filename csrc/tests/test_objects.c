@@ -6,6 +6,23 @@
 
 /* -- making ------------------------------------------------------------------------------------ */
 
+/* Nobody is told of a process that has no pid yet, or any more: a signal to 0 would be one to the
+ * caller's own group. */
+static void test_pids(void) {
+    PrSession s = small_session(), other = join_session(&s, PR_WORKER);
+    EQUAL(pr_live_pid(&s, other.index), getpid());
+    atomic_store(&other.self->pid, 0);
+    EQUAL(pr_live_pid(&s, other.index), 0);
+    atomic_store(&other.self->pid, getpid());
+    atomic_store(&other.self->state, PR_PROCESS_DEAD);
+    EQUAL(pr_live_pid(&s, other.index), 0);
+    atomic_store(&other.self->state, PR_PROCESS_LIVE);
+    uint32_t index = other.index;
+    leave_session(&other);
+    EQUAL(pr_live_pid(&s, index), 0);
+    end_session(&s);
+}
+
 static void test_sizes(void) {
     static const uint64_t sizes[] = {0,   1,    7,     8,      79,     80,      81,     100,
                                      192, 4095, 65536, 262143, 262144, 1000000, 4 << 20};
@@ -504,6 +521,7 @@ static void test_stats_of_others(void) {
 
 int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
+    RUN(test_pids);
     RUN(test_sizes);
     RUN(test_abandoned);
     RUN(test_failed);

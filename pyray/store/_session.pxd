@@ -291,6 +291,7 @@ cdef extern from "spill.h" nogil:
     int pr_await_room(PrSession *s, int64_t deadline)
     void pr_forget_room(PrSession *s)
     uint64_t pr_pinned_bytes(PrSession *s, uint32_t process)
+    int pr_live_pid(const PrSession *s, uint32_t process)
     uint32_t pr_first_wanting(const PrSession *s, uint64_t *bytes)
     void pr_deny(PrSession *s, uint32_t process)
 

@@ -499,18 +499,22 @@ cdef class Session:
     def processes(self):
         """What each attached process is and does."""
         cdef uint32_t i
+        cdef int pid
         cdef PrProcess *p
         result = []
         for i in range(1, self.s.control.n_processes):
             p = &self.s.processes[i]
-            if p.state != PR_PROCESS_LIVE:
+            pid = pr_live_pid(&self.s, i)
+            if not pid:
                 continue
             state = "idle"
             if p.running:
                 state = "blocked" if p.blocked else "busy"
-            result.append({
-                "pid": p.pid, "kind": KIND_NAMES[p.kind], "index": i,
-                "env": p.env, "state": state, "finished": p.finished})
+            found = {
+                "pid": pid, "kind": KIND_NAMES[p.kind], "index": i,
+                "env": p.env, "state": state, "finished": p.finished}
+            if pr_live_pid(&self.s, i) == pid:  # else its slot may be another's
+                result.append(found)
         return result
 
     def request_exit(self):
@@ -567,12 +571,14 @@ cdef class Session:
     def pinned(self):
         """Bytes of sealed objects that each process reads now, by pid."""
         cdef uint32_t i
+        cdef int pid
         found = {}
         for i in range(1, self.s.control.n_processes):
-            if self.s.processes[i].state == PR_PROCESS_LIVE:
+            pid = pr_live_pid(&self.s, i)
+            if pid:
                 size = pr_pinned_bytes(&self.s, i)
                 if size:
-                    found[<int> self.s.processes[i].pid] = size
+                    found[pid] = size
         return found
 
     def stop_spilling(self):

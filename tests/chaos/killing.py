@@ -71,6 +71,7 @@ def at_rest(core: Any) -> dict[str, Any]:
 
 
 def kill(pid: int) -> bool:
+    assert pid > 0  # others are groups of processes
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
