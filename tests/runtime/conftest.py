@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import leaks
 import pytest
 
 import pyray
@@ -21,9 +22,16 @@ def session():
         yield context
 
 
+@pytest.fixture(autouse=True)
+def nothing_left(request):
+    """What looks whether the test has left anything in its session, and does so at its end."""
+    yield from leaks.watch(request)
+
+
 @pytest.fixture
-def no_session():
+def no_session(nothing_left):
     """No session before the test, and none after it."""
     pyray.shutdown()
     yield
+    nothing_left()
     pyray.shutdown()

@@ -132,6 +132,7 @@ def test_a_task_that_is_tried_again(core):
     assert ray.get(refs) == list(range(5))
 
 
+@pytest.mark.leaves("tasks that can never run, of sessions that end with the test")
 class TestLimits:
     def test_sets_of_resources(self, no_session):
         ray.init(num_cpus=1)

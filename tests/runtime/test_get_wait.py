@@ -101,6 +101,7 @@ def test_reference():
     assert ref.job_id().hex() == ray.get_runtime_context().get_job_id()
 
 
+@pytest.mark.leaves("nobody knows where the bytes of pickle are")
 def test_reference_through_pickle():
     ref = ray.put("value")
     for codec in (pickle, ray):

@@ -212,6 +212,8 @@ class TestLooking:
             assert other.list() == store.list()
             del more
             assert store.list()[KEY]["references"] == 1
+        del writing
+        store.abort(OTHER)
 
     def test_stats(self, store):
         before = store.stats()

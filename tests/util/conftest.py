@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import leaks
 import pytest
 
 import pyray
@@ -24,6 +25,12 @@ def session():
         # Threads that live as long as the session are there before any test looks at threads.
         pyray.put(None).future().result()
         yield context
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request, session):
+    """What looks whether the test has left anything in its session, and does so at its end."""
+    yield from leaks.watch(request)
 
 
 @pytest.fixture
