@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "actor.h"
+#include "lineage.h"
 #include "spill.h"
 
 #define REQUIRE(x) \
@@ -22,7 +23,7 @@
         if (line_) return line_; \
     } while (0)
 
-enum { IN_LIST = 1, IN_MAGAZINE = 2, IN_QUEUE = 4, IN_RETURNS = 8 };
+enum { IN_LIST = 1, IN_MAGAZINE = 2, IN_QUEUE = 4, IN_RETURNS = 8, IN_LINEAGE = 16 };
 
 typedef struct {
     const PrSession *s;
@@ -31,6 +32,7 @@ typedef struct {
     uint32_t *edges;          /* of each task: dependencies that it waits for, counted */
     uint32_t *calls;          /* of each actor, counted */
     uint32_t *pins;           /* of each object, counted */
+    uint32_t *wanted;         /* of each object: DONE tasks, counted */
     uint32_t *files;          /* copies in each file, counted */
     uint8_t *objects, *tasks; /* where the slot was found */
     uint8_t *follows;         /* tasks that wait for an earlier call */
@@ -92,6 +94,7 @@ static int check_locks(const Check *c) {
     REQUIRE(atomic_load(&control->arena_lock.word) == 0);
     REQUIRE(atomic_load(&control->stream_lock.word) == 0);
     REQUIRE(atomic_load(&control->resource_lock.word) == 0);
+    REQUIRE(atomic_load(&control->lineage_lock.word) == 0);
     for (uint32_t i = 0; i < atomic_load(&control->n_shapes); i++)
         REQUIRE(atomic_load(&c->s->shapes[i].queue.lock.word) == 0);
     for (uint32_t i = 1; i < c->n_processes; i++)
@@ -286,6 +289,62 @@ static int check_pending(Check *c, uint32_t task) {
     return check_returns(c, task);
 }
 
+/* -- lineage ----------------------------------------------------------------------------------- */
+
+/* One that is DONE: it holds what has no lineage of its own. */
+static int check_done(Check *c, uint32_t task) {
+    const PrTask *t = &c->s->tasks[task];
+    const PrDependency *d = pr_dependencies(c->s, t);
+    uint32_t slot = t->first_return, wanted = 0;
+    REQUIRE((t->dependencies != 0) == (t->n_dependencies > PR_INLINE_DEPENDENCIES));
+    if (t->dependencies)
+        PASS(note_block(c, t->dependencies, t->n_dependencies * sizeof(PrDependency)));
+    for (uint32_t k = 0; k < t->n_dependencies; k++) {
+        PrObject *o = object_at(c, pr_slot(d[k].object));
+        if (atomic_load(&d[k].next) != PR_WEAK) PASS(count_handle(c, d[k].object));
+        else if (pr_same(atomic_load(&o->state), d[k].object)) c->wanted[pr_slot(d[k].object)]++;
+    }
+    if (t->arguments) PASS(count_handle(c, t->arguments));
+    if (t->label) PASS(count_slot(c, t->label));
+    for (uint32_t i = 0; i < t->n_returns; i++) {
+        PrObject *o = object_at(c, slot);
+        REQUIRE(slot && slot < c->n_objects && !c->objects[slot]);
+        REQUIRE(pr_state(object_word(c, slot)) == PR_OBJECT_SEALED);
+        c->objects[slot] = IN_RETURNS;
+        if (object_word(c, slot) & PR_LINEAGE) {
+            REQUIRE(pr_maker(o) == task);
+            REQUIRE(atomic_load(&o->refs) || pr_is_gone(o)); /* nobody holds it: no value */
+            wanted |= atomic_load(&o->refs) || pr_copy_of(o)->wanted;
+        } else {
+            PASS(count_slot(c, slot));
+        }
+        slot = atomic_load(&o->next);
+    }
+    REQUIRE(wanted);
+    return 0;
+}
+
+static int check_lineage(Check *c) {
+    const PrControl *control = c->s->control;
+    uint32_t n = 0, n_early = 0, before = 0;
+    uint64_t bytes = 0;
+    for (uint32_t i = control->lineage_first; i; i = atomic_load(&c->s->tasks[i].next), n++) {
+        REQUIRE(i < c->n_tasks && !c->tasks[i] && pr_is_done(&c->s->tasks[i]));
+        REQUIRE(atomic_load(&c->s->tasks[i].missing) == before);
+        c->tasks[i] = IN_LINEAGE;
+        bytes += atomic_load(&c->s->tasks[i].follower);
+        n_early += (c->s->tasks[i].flags & PR_TASK_EARLY) != 0;
+        PASS(check_done(c, i));
+        before = i;
+    }
+    REQUIRE(control->lineage_last == before && control->n_lineage == n);
+    REQUIRE(control->n_early == n_early);
+    REQUIRE(control->lineage_bytes == bytes);
+    return 0;
+}
+
+/* -- tasks, and what waits for them ------------------------------------------------------------ */
+
 /* It holds back no other. */
 static int is_released(const PrTask *t) {
     return (uint32_t)atomic_load(&t->follower) == PR_RELEASED;
@@ -328,12 +387,20 @@ static int check_task(Check *c, uint32_t task) {
             REQUIRE(!(t->flags & PR_TASK_OVER) && (in == IN_QUEUE || is_taken(c, t)));
         }
         break;
+    case PR_TASK_DONE: REQUIRE(in == IN_LINEAGE); return 0;
     default: REQUIRE(0);
     }
     PASS(check_pending(c, task));
-    for (uint32_t k = 0; pr_state(word) != PR_TASK_CANCELLED && k < t->n_dependencies; k++)
-        missing -= !pr_is_ready(object_word(c, pr_dependency(c->s, t, k)));
-    REQUIRE(pr_state(word) != PR_TASK_WAITING || missing == follows + put_off);
+    /* It need not wait for what was lost, and is made again, since it was submitted. */
+    uint32_t pending = 0, again = 0;
+    for (uint32_t k = 0; k < t->n_dependencies; k++) {
+        uint64_t dependency = object_word(c, pr_dependency(c->s, t, k));
+        pending += !pr_is_ready(dependency);
+        again += !pr_is_ready(dependency) && dependency & PR_LINEAGE;
+    }
+    missing -= follows + put_off;
+    REQUIRE(pr_state(word) != PR_TASK_WAITING ||
+            (missing <= pending && missing + again >= pending));
     REQUIRE(!put_off || pr_state(word) == PR_TASK_WAITING || pr_state(word) == PR_TASK_CANCELLED);
     return 0;
 }
@@ -427,6 +494,7 @@ static int check_contents(Check *c, PrObject *o) {
     uint64_t word = atomic_load(&o->state);
     REQUIRE(o->place || !o->n_refs || word & PR_OUT);
     REQUIRE(!(word & PR_BLOCK) == !(o->place || word & PR_OUT));
+    REQUIRE(!pr_maker(o) || pr_copy_of(o)->wanted == c->wanted[o - c->s->objects]);
     if (word & PR_BLOCK && !(word & PR_ACTOR)) PASS(check_copy(c, o, word));
     for (uint32_t i = 0; i < o->n_refs; i++) PASS(count_handle(c, pr_refs_in(c->s, o)[i]));
     REQUIRE(atomic_load(&o->dependants) == PR_CLOSED);
@@ -475,8 +543,8 @@ static int check_refs(const Check *c) {
     for (uint32_t i = 1; i < c->n_objects; i++) {
         int state = pr_state(object_word(c, i));
         if (state < PR_OBJECT_RESERVED) continue;
-        /* That of an actor stays as long as it has to. */
-        REQUIRE(c->refs[i] > 0 || object_word(c, i) & PR_ACTOR);
+        /* That of an actor stays as long as it has to, and so does what can be made again. */
+        REQUIRE(c->refs[i] > 0 || object_word(c, i) & PR_ACTOR || pr_maker(object_at(c, i)));
         REQUIRE(c->refs[i] == atomic_load(&object_at(c, i)->refs));
     }
     return 0;
@@ -616,6 +684,7 @@ static int check_all(Check *c) {
     PASS(check_queues(c));
     PASS(check_names(c));
     PASS(check_actors(c));
+    PASS(check_lineage(c));
     PASS(check_objects(c));
     PASS(check_files(c));
     PASS(check_calls(c));
@@ -635,16 +704,19 @@ int pr_check(const PrSession *s) {
     c.edges = calloc(c.n_tasks, sizeof *c.edges);
     c.calls = calloc(c.n_actors, sizeof *c.calls);
     c.pins = calloc(c.n_objects + 64, sizeof *c.pins);
+    c.wanted = calloc(c.n_objects, sizeof *c.wanted);
     c.files = calloc(atomic_load(&s->control->n_files), sizeof *c.files);
     c.objects = calloc(c.n_objects, 1);
     c.tasks = calloc(c.n_tasks, 1);
     c.follows = calloc(c.n_tasks, 1);
-    if (c.refs && c.edges && c.calls && c.pins && c.files && c.objects && c.tasks && c.follows)
+    if (c.refs && c.edges && c.calls && c.pins && c.wanted && c.files && c.objects && c.tasks &&
+        c.follows)
         line = check_all(&c);
     free(c.refs);
     free(c.edges);
     free(c.calls);
     free(c.pins);
+    free(c.wanted);
     free(c.files);
     free(c.objects);
     free(c.tasks);

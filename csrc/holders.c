@@ -112,18 +112,39 @@ static void list_task(List *l, uint32_t task, PrHandle handle) {
     }
 }
 
-static int is_pending(uint64_t word) {
-    return pr_state(word) >= PR_TASK_WAITING && pr_state(word) <= PR_TASK_CANCELLED;
+/* What one that is DONE holds (lineage.h). */
+static void list_done(List *l, uint32_t task, PrHandle handle) {
+    const PrSession *s = l->s;
+    const PrTask *t = &s->tasks[task];
+    int32_t pid = pid_of(s, atomic_load(&t->owner));
+    uint32_t n = PR_ONCE(t->n_dependencies), slot = atomic_load(&t->first_return);
+    const PrDependency *d = dependencies(s, t, n);
+    for (uint32_t k = 0; d && k < n; k++)
+        if (atomic_load(&d[k].next) != PR_WEAK)
+            note_handle(l, PR_ONCE(d[k].object), PR_HELD_BY_LINEAGE, handle, pid);
+    note_handle(l, PR_ONCE(t->arguments), PR_HELD_BY_LINEAGE, handle, pid);
+    note(l, PR_ONCE(t->label), PR_HELD_AS_LABEL, handle, pid);
+    for (uint32_t k = 0; k < atomic_load(&t->n_returns) && pr_object_in(s, slot); k++) {
+        if (!(atomic_load(&s->objects[slot].state) & PR_LINEAGE))
+            note(l, slot, PR_HELD_BY_LINEAGE, handle, pid);
+        slot = atomic_load(&s->objects[slot].next);
+    }
+}
+
+static int is_there(uint64_t word) {
+    int state = pr_state(word);
+    return (state >= PR_TASK_WAITING && state <= PR_TASK_CANCELLED) || state == PR_TASK_DONE;
 }
 
 static void list_tasks(List *l) {
     for (uint32_t i = 1; i < atomic_load(&l->s->control->tasks.used); i++) {
         uint64_t word = atomic_load(&l->s->tasks[i].state), after;
         size_t before = l->n;
-        if (!is_pending(word)) continue;
-        list_task(l, i, pr_handle(word, i));
+        if (!is_there(word)) continue;
+        if (pr_state(word) == PR_TASK_DONE) list_done(l, i, pr_handle(word, i));
+        else list_task(l, i, pr_handle(word, i));
         after = atomic_load(&l->s->tasks[i].state);
-        if (!is_pending(after) || !pr_same(after, word)) l->n = before;
+        if (!is_there(after) || !pr_same(after, word)) l->n = before;
     }
 }
 

@@ -23,7 +23,8 @@ typedef enum {
     PR_HELD_BY_OBJECT, /* `by` contains it */
     PR_HELD_BY_STREAM, /* `by` has yielded it, and nobody has taken it */
     PR_HELD_BY_NAME,   /* `by`: slot of the name */
-    PR_HELD_BY_ACTOR   /* `by`: its slot; what it died of, or will, or itself, as it is detached */
+    PR_HELD_BY_ACTOR,  /* `by`: its slot; what it died of, or will, or itself, as it is detached */
+    PR_HELD_BY_LINEAGE /* of the task, which is over, and would need it to run again */
 } PrHeld;
 
 typedef struct {

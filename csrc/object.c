@@ -11,6 +11,7 @@
 
 #include "actor.h"
 #include "futex.h"
+#include "lineage.h"
 #include "spill.h"
 
 /* -- slots ------------------------------------------------------------------------------------- */
@@ -131,7 +132,8 @@ void pr_block_stats(PrSession *s, PrArenaStats *out) {
 
 /* Those who wait for room have theirs first. */
 static int take_block(PrSession *s, PrObject *o, uint64_t bytes) {
-    memset(pr_copy_of(o), 0, sizeof(PrCopy));
+    if (!(atomic_load_explicit(&o->state, memory_order_relaxed) & PR_LINEAGE))
+        memset(pr_copy_of(o), 0, sizeof(PrCopy));
     atomic_store_explicit(&pr_copy_of(o)->used, pr_tick(pr_now()), memory_order_relaxed);
     if (pr_take_grant(s, bytes, &o->place)) return 0;
     if (bytes >= PR_WAITS_FOR_ROOM && atomic_load(&s->control->n_wanting)) return PR_FULL;
@@ -195,10 +197,13 @@ void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state) {
     const uint64_t *targets = o->n_refs ? pr_refs_in(s, o) : NULL;
     uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed), epoch = pr_epoch(s);
     if (o->place) state |= PR_BLOCK;
+    if (o->place && pr_state(word) == PR_OBJECT_PENDING)
+        atomic_store_explicit(&pr_copy_of(o)->why, PR_WHY_UNDECIDED, memory_order_relaxed);
     /* Counted before anybody can read, and drop, the object. */
     for (uint32_t i = 0; i < o->n_refs; i++)
         atomic_fetch_add(&s->objects[pr_slot(targets[i])].refs, 1);
-    word = atomic_exchange(&o->state, (word & ~(uint64_t)UINT32_MAX) | (word & PR_STREAM) | state);
+    word = atomic_exchange(
+        &o->state, (word & ~(uint64_t)UINT32_MAX) | (word & (PR_STREAM | PR_LINEAGE)) | state);
     uint64_t edges = atomic_exchange(&o->dependants, PR_CLOSED);
     if (word & PR_WATCHED) pr_wake_watchers(s, slot, pr_state(state) == PR_OBJECT_FAILED);
     if (edges) pr_resolve_edges(s, edges, epoch);
@@ -268,8 +273,9 @@ void pr_enlist(PrSession *s, uint32_t slot) {
     s->dying = slot;
 }
 
-static void die(PrSession *s, uint32_t slot, uint64_t word) {
+void pr_die(PrSession *s, uint32_t slot) {
     PrObject *o = &s->objects[slot];
+    uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
     atomic_store_explicit(&o->owner, s->index, memory_order_relaxed);
     atomic_store(&o->state, (word & ~(uint64_t)PR_STATE_MASK) | PR_OBJECT_DYING);
     pr_enlist(s, slot);
@@ -285,7 +291,12 @@ void pr_unref(PrSession *s, uint32_t slot) {
         /* The last one may be the actor's own. */
         if (left <= 1) pr_actor_let_go(s, pr_handle(word, slot), actor);
     } else if (!left) {
-        die(s, slot, atomic_load_explicit(&o->state, memory_order_relaxed));
+        /* Of a result of a task that is DONE, others may decide by now: its slot may be another's.
+         */
+        uint64_t now = atomic_load(&o->state);
+        if (!pr_same(now, word)) return;
+        if (now & PR_LINEAGE) pr_note_unheld(s, pr_handle(now, slot));
+        else pr_die(s, slot);
     }
 }
 
@@ -331,8 +342,12 @@ static void empty(PrSession *s, uint32_t slot) {
 }
 
 void pr_bury(PrSession *s) {
-    while (s->dying || s->buried) {
+    while (s->dying || s->buried || s->n_unheld || s->over) {
         note_rebuild(s);
+        if (s->n_unheld || s->over) {
+            pr_settle_lineage(s);
+            continue;
+        }
         uint32_t *list = s->dying ? &s->dying : &s->buried, slot = *list;
         PrObject *o = &s->objects[slot];
         int whole = list == &s->dying;

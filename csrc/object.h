@@ -30,10 +30,12 @@ static inline uint64_t pr_block_size(uint64_t size, uint32_t n_refs) {
     return ((size + 7) & ~(uint64_t)7) + (uint64_t)n_refs * 8;
 }
 
-/* The slot's own room for a message; a stream's object keeps its PrStream before it. */
+/* The slot's own room for a message. Before it stays a stream's PrStream, or the PrCopy of what may
+ * be made again while others look at that. */
 static inline uint8_t *pr_inline(PrObject *o) {
     uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
-    return o->bytes + (word & PR_STREAM ? sizeof(PrStream) : 0);
+    size_t before = word & PR_STREAM ? sizeof(PrStream) : word & PR_LINEAGE ? sizeof(PrCopy) : 0;
+    return o->bytes + before;
 }
 
 static inline uint64_t pr_inline_room(PrObject *o) {
@@ -197,6 +199,8 @@ void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state);
 void pr_drop_stream(PrSession *s, PrObject *o);
 /* It is DYING, by this process: pr_bury will see to it. */
 void pr_enlist(PrSession *s, uint32_t slot);
+/* Nobody refers to it, nor will: DYING. */
+void pr_die(PrSession *s, uint32_t slot);
 void pr_wake_watchers(PrSession *s, uint32_t slot, int failed);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "actor.h"
 #include "futex.h"
+#include "lineage.h"
 #include "recover.h"
 #include "spill.h"
 
@@ -62,8 +63,8 @@ static void start_world(PrSession *s) {
 
 static void clear_locks(PrSession *s) {
     PrControl *c = s->control;
-    PrLock *locks[] = {&c->objects.lock, &c->tasks.lock,    &c->arena_lock, &c->names.lock,
-                       &c->stream_lock,  &c->resource_lock, &c->actors.lock};
+    PrLock *locks[] = {&c->objects.lock, &c->tasks.lock,    &c->arena_lock,  &c->names.lock,
+                       &c->stream_lock,  &c->resource_lock, &c->actors.lock, &c->lineage_lock};
     for (size_t i = 0; i < sizeof locks / sizeof *locks; i++) atomic_store(&locks[i]->word, 0);
     for (uint32_t i = 0; i < PR_SHAPES && i <= atomic_load(&c->n_shapes); i++)
         atomic_store(&s->shapes[i].queue.lock.word, 0);
@@ -123,7 +124,7 @@ static void free_processes(Rebuild *r) {
 
 /* -- tasks ------------------------------------------------------------------------------------- */
 
-static void free_task(PrTask *t) {
+void pr_free_task(PrTask *t) {
     uint64_t word = atomic_load(&t->state);
     t->dependencies = 0;
     t->n_dependencies = 0;
@@ -167,7 +168,7 @@ static void break_task(Rebuild *r, uint32_t task) {
     PrRetry retry = retry_of(r, t);
     int may = t->retries_left && retry != PR_RETRY_NEVER;
     if (all_ready(r->s, t)) {
-        free_task(t);
+        pr_free_task(t);
     } else if (may && !(word & PR_CANCEL) && !pr_is_killed(r->s, t)) {
         try_again(t, retry);
         atomic_fetch_add(&r->s->control->retries, 1);
@@ -186,10 +187,10 @@ static void settle_tasks(Rebuild *r) {
         int owned = is_live(s, atomic_load(&t->owner)), run = is_live(s, atomic_load(&t->worker));
         switch (pr_state(word)) {
         case PR_TASK_CACHED:
-            if (!owned) free_task(t);
+            if (!owned) pr_free_task(t);
             break;
         case PR_TASK_DYING:
-            if (!run) free_task(t);
+            if (!run) pr_free_task(t);
             break;
         case PR_TASK_RUNNING:
             if (!run) break_task(r, i);
@@ -199,7 +200,7 @@ static void settle_tasks(Rebuild *r) {
              * that would bury it is dead. */
             atomic_store(&t->follower, PR_RELEASED);
             if (word & PR_CANCEL) {
-                free_task(t);
+                pr_free_task(t);
             } else if (is_live(s, pr_canceller(word))) {
                 atomic_store(&t->state, word | PR_POPPED);
             } else {
@@ -229,6 +230,7 @@ static void count_tasks(Rebuild *r) {
     PrSession *s = r->s;
     for (uint32_t i = 1; i < r->n_tasks; i++) {
         const PrTask *t = &s->tasks[i];
+        if (pr_is_done(t)) pr_count_done(r, t);
         if (!is_pending(t)) continue;
         if ((t->flags & (PR_TASK_CALL | PR_TASK_OVER)) == PR_TASK_CALL)
             atomic_fetch_add(&s->actors[t->actor].calls, 1);
@@ -312,10 +314,15 @@ static void free_object(PrObject *o) {
     atomic_store(&o->state, ((word >> 32) + 1) << 32 | PR_OBJECT_FREE);
 }
 
+/* What can be made again stays, while its task does: see pr_rebuild_lineage. */
+static int may_go(const PrSession *s, PrObject *o) {
+    return is_value(o) && !pr_maker(o) && pr_may_go(s, o);
+}
+
 /* One reference fewer: onto the list, if it was the last. */
 static void drop(PrSession *s, uint32_t slot, uint32_t *list) {
     PrObject *o = &s->objects[slot];
-    if (atomic_fetch_sub(&o->refs, 1) != 1 || !is_value(o) || !pr_may_go(s, o)) return;
+    if (atomic_fetch_sub(&o->refs, 1) != 1 || !may_go(s, o)) return;
     atomic_store(&o->next, *list);
     *list = slot;
 }
@@ -326,8 +333,7 @@ static void drop_actor(Rebuild *r, uint32_t actor, uint32_t *list) {
     pr_forget_actor(a);
 }
 
-/* Values that nobody refers to, and those that only they referred to. */
-static void free_unreferenced(Rebuild *r, uint32_t slot) {
+void pr_free_unreferenced(Rebuild *r, uint32_t slot) {
     PrSession *s = r->s;
     uint32_t list = slot;
     atomic_store(&s->objects[slot].next, 0);
@@ -346,6 +352,12 @@ static void free_unreferenced(Rebuild *r, uint32_t slot) {
         }
         free_object(o);
     }
+}
+
+void pr_drop(Rebuild *r, uint32_t slot) {
+    uint32_t list = 0;
+    drop(r->s, slot, &list);
+    if (list) pr_free_unreferenced(r, list);
 }
 
 static void lose(PrObject *o) {
@@ -380,11 +392,11 @@ static void settle_objects(Rebuild *r) {
             if (r->claimed[i]) break;
             o->n_refs = 0;
             if (referred) lose(o);
-            else free_unreferenced(r, i); /* it may be a stream, and hold items */
+            else pr_free_unreferenced(r, i); /* it may be a stream, and hold items */
             break;
         case PR_OBJECT_SEALED:
         case PR_OBJECT_FAILED:
-            if (!referred && pr_may_go(s, o)) free_unreferenced(r, i);
+            if (!referred && may_go(s, o)) pr_free_unreferenced(r, i);
             break;
         default: break;
         }
@@ -467,6 +479,11 @@ static int by_sequence(const void *a, const void *b) {
     return left < right ? -1 : left > right;
 }
 
+void pr_sort_tasks(PrSession *s, uint32_t *tasks, uint32_t n) {
+    sorting = s;
+    if (n) qsort(tasks, n, sizeof *tasks, by_sequence);
+}
+
 static int by_caller(const void *a, const void *b) {
     const PrTask *left = &sorting->tasks[*(const uint32_t *)a];
     const PrTask *right = &sorting->tasks[*(const uint32_t *)b];
@@ -542,7 +559,7 @@ static void rebuild_tasks(Rebuild *r) {
     clear_queues(r);
     for (uint32_t i = 1; i < r->n_tasks; i++)
         if (pr_state(atomic_load(&s->tasks[i].state)) == PR_TASK_READY) slots[n++] = i;
-    qsort(slots, n, sizeof *slots, by_sequence);
+    pr_sort_tasks(s, slots, n);
     for (uint32_t i = 0; i < n; i++) enqueue(s, slots[i]);
     free(slots);
 }
@@ -584,15 +601,18 @@ static void rebuild(Rebuild *r) {
     clear_locks(s);
     bury_processes(r);
     settle_tasks(r);
+    pr_settle_repeated(r);
     pr_settle_actors(r);
     for (uint32_t i = 1; i < r->n_objects; i++) atomic_store(&s->objects[i].refs, 0);
     count_processes(r);
     count_tasks(r);
+    pr_count_wanted(r);
     pr_count_actors(r);
     count_contents(r);
     rebuild_names(r);
     pr_drop_unwanted_actors(r);
     settle_objects(r);
+    pr_rebuild_lineage(r);
     pr_rebuild_copies(s);
     rebuild_objects(r);
     pr_rebuild_actors(r);

@@ -1,4 +1,5 @@
-/* What the parts of the recovery share: recover.c, and recover_actors.c. The world is stopped. */
+/* What the parts of the recovery share: recover.c, recover_actors.c and
+ * recover_lineage.c. The world is stopped. */
 #ifndef PYRAY_RECOVER_H
 #define PYRAY_RECOVER_H
 
@@ -31,6 +32,17 @@ static inline int is_pending(const PrTask *t) {
     return state >= PR_TASK_WAITING && state <= PR_TASK_CANCELLED;
 }
 
+/* -- recover.c -----------------------------------------------------------------------------------
+ */
+
+void pr_free_task(PrTask *t);
+/* A value that nobody refers to, and those that only it referred to. */
+void pr_free_unreferenced(Rebuild *r, uint32_t slot);
+/* One reference fewer; if it was the last, the value goes. */
+void pr_drop(Rebuild *r, uint32_t slot);
+/* By the order of their submission. */
+void pr_sort_tasks(PrSession *s, uint32_t *tasks, uint32_t n);
+
 /* -- recover_actors.c, in this order ----------------------------------------------------------- */
 
 /* Once it is settled which tasks there are: which actors. Their queues and counts are empty. */
@@ -46,5 +58,16 @@ int pr_may_go(const PrSession *s, PrObject *o);
 void pr_forget_actor(PrActor *a);
 /* The list of free slots. */
 void pr_rebuild_actors(Rebuild *r);
+
+/* -- recover_lineage.c, in this order ---------------------------------------------------------- */
+
+/* Once it is settled which tasks there are: results that are to be made again. */
+void pr_settle_repeated(Rebuild *r);
+/* What a DONE task refers to; its results are claimed. */
+void pr_count_done(Rebuild *r, const PrTask *t);
+/* Of which results the lineage is wanted, once all tasks are counted. */
+void pr_count_wanted(Rebuild *r);
+/* Once objects are settled: DONE tasks, and values, that nobody needs any more go. */
+void pr_rebuild_lineage(Rebuild *r);
 
 #endif

@@ -74,6 +74,8 @@ static void fill_header(PrControl *c, const PrConfig *config) {
     c->n_files = 1;
     c->spill_at = config->spill_at ? config->spill_at : UINT64_MAX;
     c->call_at = c->spill_at;
+    c->max_lineage_bytes = config->max_lineage_bytes;
+    c->evicts = config->evicts;
     for (int i = 0; i < 3; i++) strcpy(c->resources[i].name, known[i]);
     c->n_resources = 3;
 }
@@ -133,6 +135,9 @@ static uint64_t held_size(const PrSession *s) {
 static void forget(PrSession *s) {
     if (s->held) munmap(s->held, held_size(s));
     s->held = s->pinned = NULL;
+    free(s->unheld);
+    s->unheld = NULL;
+    s->n_unheld = s->unheld_room = 0;
     pr_forget_calls(s);
 }
 

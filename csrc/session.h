@@ -87,13 +87,15 @@ enum {
     PR_CANCEL = 1 << 11, /* task: RUNNING: asked to stop; CANCELLED: its results have failed */
     PR_POPPED = 1
         << 12, /* task: CANCELLED, and in no queue and no list any more; RUNNING: has heard */
-    PR_ACTOR = 1 << 13,  /* object: stands for the actor whose slot is in the inline bytes */
-    PR_ENDING = 1 << 14, /* actor: LIVE, and who set this makes it DEAD */
-    PR_KILLED = 1 << 15, /* actor: LIVE, and on purpose not to be made anew */
-    PR_OUT = 1 << 15,    /* object: SEALED, and its block was given back; see spill.h */
-    PR_FETCH = 1 << 16,  /* object: OUT, and somebody waits for its value */
-    PR_BLOCK = 1 << 17,  /* object: ready, and its message was, or is, in a block */
-    PR_CANCELLER = 16    /* task: CANCELLED: from this bit on, the process that fails the results */
+    PR_ACTOR = 1 << 13,   /* object: stands for the actor whose slot is in the inline bytes */
+    PR_ENDING = 1 << 14,  /* actor: LIVE, and who set this makes it DEAD */
+    PR_KILLED = 1 << 15,  /* actor: LIVE, and on purpose not to be made anew */
+    PR_OUT = 1 << 15,     /* object: SEALED, and its block was given back; see spill.h */
+    PR_FETCH = 1 << 16,   /* object: OUT, and somebody waits for its value */
+    PR_BLOCK = 1 << 17,   /* object: ready, and its message was, or is, in a block */
+    PR_LINEAGE = 1 << 18, /* object: was once, or is, the result of a task that is DONE: its PrCopy
+                             stays, whatever comes; see lineage.h */
+    PR_CANCELLER = 16 /* task: CANCELLED: from this bit on, the process that fails the results */
 };
 
 #define PR_CLOSED UINT64_MAX /* PrObject.dependants once it is sealed */
@@ -117,7 +119,7 @@ typedef struct {
     uint32_t reserved;       /* a message behind it is aligned to 8 */
 } PrStream;
 
-/* Of an object with a block, or that is OUT: in its inline bytes. */
+/* Of an object with a block, that is OUT, or with PR_LINEAGE: in its inline bytes. */
 typedef struct {
     _Atomic uint32_t pins;     /* processes that read the block: a cache of their bitmaps */
     _Atomic uint32_t used;     /* when it was made, or last read: pr_tick */
@@ -125,6 +127,8 @@ typedef struct {
     _Atomic uint32_t writing;  /* by the spiller, into a file */
     _Atomic uint32_t verified; /* a number of the state in which the file was when it was read */
     _Atomic uint32_t given_up; /* how often it could not be read */
+    uint32_t wanted;           /* DONE tasks that need it to run again; under the lineage's lock */
+    _Atomic uint32_t why;      /* it cannot be made again: PrWhy */
     uint64_t offset;           /* of the message in that file; stored before `file` */
     uint64_t handles;          /* OUT: place of the handles that were behind the message */
     uint64_t incoming;         /* OUT: place of the block into which it is read again */
@@ -155,13 +159,16 @@ typedef enum {
     PR_TASK_READY = 3,     /* in a queue */
     PR_TASK_RUNNING = 4,   /* by process `worker` */
     PR_TASK_CANCELLED = 5, /* while READY: still in a queue, and given back when it is popped */
-    PR_TASK_DYING = 6      /* done; process `worker` gives back what it held */
+    PR_TASK_DYING = 6,     /* over; process `worker` gives back what it held */
+    PR_TASK_DONE = 7       /* over, and kept to make its results again: lineage.h */
 } PrTaskState;
 
 typedef struct {
     PrHandle object;
-    _Atomic uint64_t next; /* edge */
+    _Atomic uint64_t next; /* edge; of a DONE task: PR_WEAK, if it does not hold the object */
 } PrDependency;
+
+#define PR_WEAK 1 /* no edge */
 
 enum {
     PR_TASK_STREAMING = 1,
@@ -171,21 +178,23 @@ enum {
     PR_TASK_CREATION = 32, /* makes `actor`: RUNNING as long as that lives */
     PR_TASK_CALL = 64,     /* of a method of `actor` */
     PR_TASK_PUT_OFF = 128, /* WAITING: for pr_resume alone */
-    PR_TASK_OVER = 256     /* a call that was ended while it waited: no pending one any more */
+    PR_TASK_OVER = 256,    /* a call that was ended while it waited: no pending one any more */
+    PR_TASK_EARLY = 512    /* DONE, and holds results of tasks that are not over yet */
 };
 
 typedef struct {
     _Alignas(64) _Atomic uint64_t state;
     _Atomic uint32_t owner; /* the process that submitted it */
     _Atomic uint32_t worker;
-    _Atomic uint32_t missing; /* dependencies that are not sealed, and PR_FOLLOWS */
+    /* Dependencies that are not sealed, and PR_FOLLOWS. DONE: the task before it in their list. */
+    _Atomic uint32_t missing;
     uint32_t n_dependencies;
     uint64_t dependencies; /* place of PrDependency[]; 0: inline */
     uint32_t function;     /* slot of the object that holds it, which the label keeps */
     uint16_t shape;
     _Atomic uint16_t n_returns;
     _Atomic uint32_t first_return; /* object slot; the others follow by `next` */
-    _Atomic uint32_t next;         /* in a queue, or a free list */
+    _Atomic uint32_t next;         /* in a queue, a free list, or that of DONE tasks */
     PrHandle arguments;            /* an object; 0: the message is inline */
     uint64_t sequence;             /* order of submission, for the rebuild of queues */
     _Atomic PrHandle parent;       /* task that submitted it */
@@ -197,7 +206,8 @@ typedef struct {
     uint16_t backlog; /* streaming: it waits while so many items are not taken; 0: it never does */
     _Atomic uint32_t actor; /* slot, with PR_TASK_CREATION or PR_TASK_CALL */
     /* generation << 32 | the caller's next call of that actor, which waits until this one is in the
-     * actor's queue; 0: none yet; PR_RELEASED: this one is no obstacle to it any more. */
+     * actor's queue; 0: none yet; PR_RELEASED: this one is no obstacle to it any more. Of a DONE
+     * task: bytes that it counts. */
     _Atomic uint64_t follower;
     _Atomic uint32_t job;
     uint32_t caller; /* PrSession.caller of `owner`, whose slot may be another process' by now */
@@ -366,6 +376,12 @@ typedef struct {
     _Atomic uint32_t n_files;    /* slots ever used */
     _Atomic uint64_t file_numbers;
     _Atomic uint64_t spilled_bytes, n_spilled, restored_bytes, n_restored, n_evicted;
+    /* DONE tasks, the oldest first: under the lock, and caches. */
+    _Alignas(64) PrLock lineage_lock;
+    uint32_t lineage_first, lineage_last, n_lineage, n_early; /* with PR_TASK_EARLY */
+    uint64_t lineage_bytes, max_lineage_bytes;                /* 0: none are kept */
+    uint32_t evicts; /* values that can be made again are given back when there is no room */
+    _Atomic uint64_t n_reconstructed, n_lineage_dropped;
     _Alignas(64) PrTable names;
     _Atomic uint32_t named; /* names given so far */
     PrLock stream_lock;
@@ -409,6 +425,9 @@ typedef struct {
     uint32_t dying;          /* slots that wait for pr_bury, linked by `next` */
     uint32_t buried;         /* those of them that were dying when there was a recovery */
     uint64_t dying_epoch;
+    uint32_t over;    /* DONE tasks that were ended by this process, DYING, linked by `next` */
+    PrHandle *unheld; /* results of DONE tasks whose last reference this process dropped */
+    uint32_t n_unheld, unheld_room;
     /* Calls that this actor's process has taken out of its queue, linked by `next`: READY, and in
      * the queue again if there was a recovery. */
     uint32_t calls;
@@ -423,7 +442,9 @@ typedef struct {
     uint64_t arena_size;
     uint32_t max_objects, max_tasks, max_processes; /* 0: the default */
     int64_t spin;
-    uint64_t spill_at; /* bytes in use; 0: objects are never spilled */
+    uint64_t spill_at;          /* bytes in use; 0: objects are never spilled */
+    uint64_t max_lineage_bytes; /* 0: no lineage is kept */
+    uint32_t evicts;            /* see PrControl */
 } PrConfig;
 
 /* -- session.c --------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "futex.h"
+#include "lineage.h"
 #include "recover.h"
 
 /* -- pins -------------------------------------------------------------------------------------- */
@@ -40,12 +41,14 @@ int pr_pin(PrSession *s, uint32_t slot) {
         s->pinned[slot]++;
         return 1;
     }
-    if (pr_is_inline(o) || atomic_load_explicit(&o->state, memory_order_relaxed) & PR_ACTOR)
-        return 0;
+    uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
+    if (!(word & PR_BLOCK) || word & PR_ACTOR) return 0;
     PrCopy *c = pr_copy_of(o);
     pr_enter(s);
     set_pin(s, slot, c);
-    if (atomic_load(&o->state) & PR_OUT) {
+    /* Away is also what failed when it was made again: that message is in the slot. */
+    word = atomic_load(&o->state);
+    if (word & PR_OUT || !(word & PR_BLOCK)) {
         clear_pin(s, slot, c);
         status = PR_AWAY;
     } else {
@@ -71,19 +74,20 @@ static void leave_file(PrSession *s, uint32_t file) {
     pr_call_spiller(s);
 }
 
-void pr_drop_copy(PrSession *s, PrObject *o) {
-    PrCopy *c = pr_copy_of(o);
-    uint32_t file = atomic_exchange(&c->file, 0);
+void pr_leave_file(PrSession *s, PrObject *o) {
+    uint32_t file = atomic_exchange(&pr_copy_of(o)->file, 0);
     if (file) leave_file(s, file);
-    pr_block_free(s, &c->handles);
+}
+
+void pr_drop_copy(PrSession *s, PrObject *o) {
+    pr_leave_file(s, o);
+    pr_block_free(s, &pr_copy_of(o)->handles);
 }
 
 void pr_lose_copy(PrSession *s, uint32_t slot) {
     PrObject *o = &s->objects[slot];
     pr_enter(s);
-    int spilled = (atomic_load(&o->state) & (PR_BLOCK | PR_ACTOR)) == PR_BLOCK;
-    uint32_t file = spilled ? atomic_exchange(&pr_copy_of(o)->file, 0) : 0;
-    if (file) leave_file(s, file);
+    if ((atomic_load(&o->state) & (PR_BLOCK | PR_ACTOR)) == PR_BLOCK) pr_leave_file(s, o);
     pr_leave(s);
 }
 
@@ -160,25 +164,66 @@ static int keep_handles(PrSession *s, PrObject *o, PrCopy *c) {
     return 0;
 }
 
+int pr_copy_is_idle(PrObject *o) {
+    const PrCopy *c = pr_copy_of(o);
+    return atomic_load(&c->pins) || atomic_load(&c->writing) ? PR_BUSY : 0;
+}
+
+int pr_mark_out(PrObject *o) {
+    atomic_fetch_or(&o->state, PR_OUT);
+    int status = pr_copy_is_idle(o);
+    if (status) atomic_fetch_and(&o->state, ~(uint64_t)PR_OUT);
+    return status;
+}
+
+/* Whether the session gives values back that can be made again, and this is perhaps one. */
+static int is_evictable(const PrSession *s, PrObject *o) {
+    return s->control->evicts && pr_maker(o);
+}
+
+/* Under the lineage's lock. The block that is to be given back. */
+static int take_out(PrSession *s, uint32_t slot, uint64_t blocks[2]) {
+    PrObject *o = &s->objects[slot];
+    PrCopy *c = pr_copy_of(o);
+    int has_copy = atomic_load(&c->file) != 0;
+    if (!may_spill(atomic_load(&o->state))) return PR_STALE;
+    if (!has_copy && !(is_evictable(s, o) && pr_could_reconstruct(s, slot))) return PR_STALE;
+    if (has_copy && o->n_refs && !c->handles) return PR_BUSY; /* by a recovery in between */
+    if (pr_mark_out(o)) return PR_BUSY;
+    if (has_copy) {
+        blocks[0] = o->place;
+        o->place = 0;
+    } else {
+        pr_take_value(s, o, blocks);
+    }
+    atomic_fetch_add(&s->control->n_evicted, 1);
+    return 0;
+}
+
 int pr_evict(PrSession *s, uint32_t slot) {
     PrObject *o = &s->objects[slot];
     PrCopy *c = pr_copy_of(o);
+    uint64_t blocks[2] = {0, 0};
     int status = PR_STALE;
     pr_enter(s);
-    uint64_t word = atomic_load(&o->state);
-    if (may_spill(word) && atomic_load(&c->file))
-        status = atomic_load(&c->pins) ? PR_BUSY : keep_handles(s, o, c);
-    if (!status) {
-        atomic_fetch_or(&o->state, PR_OUT);
-        if (atomic_load(&c->pins)) {
-            atomic_fetch_and(&o->state, ~(uint64_t)PR_OUT);
-            pr_block_free(s, &c->handles);
-            status = PR_BUSY;
-        } else {
-            pr_block_free(s, &o->place);
-            atomic_fetch_add(&s->control->n_evicted, 1);
-        }
+    if (may_spill(atomic_load(&o->state))) {
+        status = atomic_load(&c->pins) ? PR_BUSY : 0;
+        if (!status && atomic_load(&c->file)) status = keep_handles(s, o, c);
     }
+    if (!status) {
+        pr_lock(s, &s->control->lineage_lock);
+        status = take_out(s, slot, blocks);
+        uint64_t epoch = pr_epoch(s);
+        /* Kept for nothing. One that is OUT needs them. */
+        if (status && !(atomic_load(&o->state) & PR_OUT)) {
+            blocks[1] = c->handles;
+            c->handles = 0;
+        }
+        pr_unlock(&s->control->lineage_lock);
+        pr_block_free(s, &blocks[0]);
+        if (pr_epoch(s) == epoch) pr_block_free(s, &blocks[1]);
+    }
+    pr_bury(s);
     pr_leave(s);
     return status;
 }
@@ -187,8 +232,14 @@ int pr_make_incoming(PrSession *s, uint32_t slot, uint8_t **data) {
     PrObject *o = &s->objects[slot];
     PrCopy *c = pr_copy_of(o);
     pr_enter(s);
-    int status = pr_block_new(s, pr_block_size(o->size, o->n_refs), &c->incoming);
+    pr_lock(s, &s->control->lineage_lock);
+    /* Nobody makes it again, or discards it, as long as that says so. */
+    int may = atomic_load(&o->state) & PR_OUT && atomic_load(&c->file);
+    if (may) atomic_store(&c->writing, 1);
+    pr_unlock(&s->control->lineage_lock);
+    int status = may ? pr_block_new(s, pr_block_size(o->size, o->n_refs), &c->incoming) : PR_STALE;
     if (!status) *data = s->write_base + c->incoming;
+    else if (may) atomic_store(&c->writing, 0);
     pr_leave(s);
     return status;
 }
@@ -210,6 +261,7 @@ void pr_arrive(PrSession *s, uint32_t slot) {
     o->place = c->incoming;
     pr_crash_point();
     c->incoming = 0;
+    atomic_store(&c->writing, 0);
     atomic_fetch_add(&s->control->n_restored, 1);
     atomic_fetch_add(&s->control->restored_bytes, o->size);
     end_fetch(s, slot, PR_OUT | PR_FETCH);
@@ -220,7 +272,10 @@ void pr_arrive(PrSession *s, uint32_t slot) {
 void pr_give_up(PrSession *s, uint32_t slot) {
     PrCopy *c = pr_copy_of(&s->objects[slot]);
     pr_enter(s);
-    pr_block_free(s, &c->incoming);
+    if (c->incoming) {
+        pr_block_free(s, &c->incoming);
+        atomic_store(&c->writing, 0);
+    }
     atomic_fetch_add(&c->given_up, 1);
     end_fetch(s, slot, PR_FETCH);
     pr_leave(s);
@@ -265,15 +320,16 @@ static uint64_t *find_named(const PrSession *s) {
     return named;
 }
 
-/* Bytes of the block of an object that this process holds, if that could be given back: with a
- * copy, or with `dirty` after one is made. */
-static uint64_t spillable(PrSession *s, uint32_t slot, const uint64_t *named, int dirty) {
+/* Bytes of the block of an object that this process holds, if that could be given back: at once, or
+ * with `dirty` after a copy is made. */
+static uint64_t spillable(const PrSession *s, uint32_t slot, const uint64_t *named, int dirty) {
     PrObject *o = &s->objects[slot];
     uint64_t word = atomic_load(&o->state);
     if (!may_spill(word) || o->size < PR_SPILL_LEAST) return 0;
     if (o->size < PR_SPILL_NAMED && named[slot >> 6] >> (slot & 63) & 1) return 0;
     PrCopy *c = pr_copy_of(o);
-    if (atomic_load(&c->pins) || (atomic_load(&c->file) == 0) != dirty) return 0;
+    int clean = atomic_load(&c->file) || is_evictable(s, o);
+    if (atomic_load(&c->pins) || clean == dirty) return 0;
     if (dirty && atomic_load(&c->writing)) return 0;
     return pr_block_size(o->size, o->n_refs);
 }
@@ -312,15 +368,23 @@ static Candidate *find_candidates(PrSession *s, int dirty, uint32_t *n) {
     return found;
 }
 
+/* The mark first: who discards the value marks it OUT, then looks whether it is being written. */
+static int begin_writing(PrObject *o) {
+    PrCopy *c = pr_copy_of(o);
+    atomic_store(&c->writing, 1);
+    if (may_spill(atomic_load(&o->state))) return 1;
+    atomic_store(&c->writing, 0);
+    return 0;
+}
+
 uint32_t pr_choose(PrSession *s, int dirty, uint64_t bytes, PrHandle *chosen, uint32_t room) {
     uint32_t n, n_chosen = 0;
     Candidate *found = find_candidates(s, dirty, &n);
     uint64_t sum = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t slot = found[i].slot;
-        if (n_chosen < room && sum < bytes) {
+        if (n_chosen < room && sum < bytes && (!dirty || begin_writing(&s->objects[slot]))) {
             chosen[n_chosen++] = pr_handle(atomic_load(&s->objects[slot].state), slot);
-            if (dirty) atomic_store(&pr_copy_of(&s->objects[slot])->writing, 1);
             sum += found[i].size;
         } else {
             pr_release(s, slot);
@@ -388,9 +452,12 @@ static void settle_copy(PrSession *s, PrObject *o, int spiller) {
         atomic_store(&c->writing, 0);
     }
     if (word & PR_OUT && o->place) {
-        if (atomic_load(&c->pins)) atomic_fetch_and(&o->state, ~(uint64_t)PR_OUT);
+        /* Without a block for the handles it was to be discarded, or made again. */
+        int needed = atomic_load(&c->pins) || (o->n_refs && !c->handles);
+        if (needed) atomic_fetch_and(&o->state, ~(uint64_t)PR_OUT);
         else o->place = 0;
     }
+    if (!o->n_refs) c->handles = 0;
     if (!(atomic_load(&o->state) & PR_OUT)) c->handles = c->incoming = 0;
     if (!atomic_load(&c->file)) return;
     atomic_fetch_add(&s->files[atomic_load(&c->file)].live, 1);

@@ -27,18 +27,19 @@
 
 /* -- reading ----------------------------------------------------------------------------------- */
 
-/* Whether the message is in the slot; else it has, or had, a block. */
+/* Whether the message of an object that is ready is in the slot; else it has, or had, a block. */
 static inline int pr_is_inline(PrObject *o) {
-    return o->size <= pr_inline_room(o) && !o->n_refs;
+    return !(atomic_load_explicit(&o->state, memory_order_relaxed) & PR_BLOCK);
 }
 
 static inline PrCopy *pr_copy_of(PrObject *o) {
-    return (PrCopy *)(void *)pr_inline(o);
+    uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
+    return (PrCopy *)(void *)(o->bytes + (word & PR_STREAM ? sizeof(PrStream) : 0));
 }
 
 /* Whether its inline bytes are a PrCopy. An actor's object has other things there. */
 static inline int pr_has_copy(PrObject *o, uint64_t word) {
-    return !(word & PR_ACTOR) && (o->place || word & PR_OUT);
+    return !(word & PR_ACTOR) && (o->place || word & (PR_OUT | PR_LINEAGE));
 }
 
 /* A time for PrCopy.used: of 2^20 ns, about a millisecond. */
@@ -104,8 +105,9 @@ void pr_begin_spilling(PrSession *s);
 /* There is something for the spiller to do; the node is told if there is none. */
 void pr_call_spiller(PrSession *s);
 /* Up to `room` sealed objects that nobody reads, those first that were read longest ago, until they
- * have `bytes` together: with a copy, or with `dirty` without one. This process holds each once
- * more. Dirty ones are not chosen again until they have a copy, or pr_not_written. How many. */
+ * have `bytes` together: such as can be given back, or with `dirty` such as need a copy first. This
+ * process holds each once more. Dirty ones are not chosen again until they have a copy, or
+ * pr_not_written. How many. */
 uint32_t pr_choose(PrSession *s, int dirty, uint64_t bytes, PrHandle *chosen, uint32_t room);
 /* Bytes of blocks that could be given back now: of objects with a copy, and without. */
 void pr_spillable(PrSession *s, uint64_t *clean, uint64_t *dirty);
@@ -122,10 +124,11 @@ void pr_not_written(PrSession *s, uint32_t slot);
  * none. */
 uint32_t pr_file_unused(PrSession *s, uint32_t after);
 void pr_file_free(PrSession *s, uint32_t file);
-/* The block of an object with a copy is given back: 0; PR_BUSY; PR_FULL: no room for its handles;
- * PR_STALE: it has no copy, or no block. */
+/* The block of an object is given back that has a copy, or, if the session evicts, can be made
+ * again: 0; PR_BUSY; PR_FULL: no room for its handles; PR_STALE: it is none, or has no block. */
 int pr_evict(PrSession *s, uint32_t slot);
-/* A block for the message of an object that is OUT: 0 or PR_FULL. */
+/* A block for the message of an object that is OUT: 0; PR_FULL; PR_STALE: it has no copy any more.
+ */
 int pr_make_incoming(PrSession *s, uint32_t slot, uint8_t **data);
 /* The message is there: the object is as before. Or it will not come: who waits is told. */
 void pr_arrive(PrSession *s, uint32_t slot);
@@ -133,6 +136,13 @@ void pr_give_up(PrSession *s, uint32_t slot);
 
 /* -- for object.c and recover.c; inside -------------------------------------------------------- */
 
+/* Marks a block as given back, if nobody reads it and the spiller is not at it: 0 or PR_BUSY. Under
+ * the lineage's lock. */
+int pr_mark_out(PrObject *o);
+/* Of one that is OUT: 0, or PR_BUSY. */
+int pr_copy_is_idle(PrObject *o);
+/* Its copy, if it has one, is needed no more. Inside. */
+void pr_leave_file(PrSession *s, PrObject *o);
 /* What else than its block an object has that is dying: its place in a file, its handles' block. */
 void pr_drop_copy(PrSession *s, PrObject *o);
 /* The world is stopped, and objects are settled: pins, files and wishes are counted anew. */

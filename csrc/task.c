@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "actor.h"
+#include "lineage.h"
 #include "object.h"
 
 /* -- slots ------------------------------------------------------------------------------------- */
@@ -63,7 +64,7 @@ void pr_flush_tasks(PrSession *s, uint32_t keep) {
     pr_unlock(&table->lock);
 }
 
-static void recycle(PrSession *s, uint32_t task) {
+void pr_recycle_task(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
     uint64_t word = atomic_load_explicit(&t->state, memory_order_relaxed);
     t->n_dependencies = 0;
@@ -268,7 +269,7 @@ int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
     uint32_t task = s->self->tasks[--s->self->n_tasks];
     PrTask *t = &s->tasks[task];
     if (make_dependencies(s, t, call->n_dependencies)) {
-        recycle(s, task);
+        pr_recycle_task(s, task);
         keep_returns(s, first);
         pr_leave(s);
         return PR_FULL;
@@ -300,6 +301,7 @@ void pr_bury_task(PrSession *s, uint32_t task) {
     uint64_t epoch = pr_epoch(s);
     atomic_store_explicit(&t->worker, s->index, memory_order_relaxed);
     pr_set_task_state(t, PR_TASK_DYING);
+    pr_uncover(s, t);
     if ((t->flags & (PR_TASK_CALL | PR_TASK_OVER)) == PR_TASK_CALL) pr_call_over(s, actor);
     /* Not so if it was killed before it was made: then it is dead already. */
     int ends = t->flags & PR_TASK_CREATION &&
@@ -314,7 +316,7 @@ void pr_bury_task(PrSession *s, uint32_t task) {
     }
     pr_bury(s);
     pr_block_free(s, &t->dependencies);
-    recycle(s, task);
+    pr_recycle_task(s, task);
     if (ends) pr_actor_end(s, actor, epoch);
 }
 
@@ -329,7 +331,7 @@ void pr_finish(PrSession *s, uint32_t task) {
     pr_enter(s);
     stop_running(s, &s->tasks[task]);
     atomic_store_explicit(&s->self->finished, s->self->finished + 1, memory_order_relaxed);
-    pr_bury_task(s, task);
+    if (!pr_keep_task(s, task)) pr_bury_task(s, task);
     pr_leave(s);
 }
 

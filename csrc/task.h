@@ -3,6 +3,8 @@
  *     FREE -> CACHED -> WAITING -> READY -> RUNNING -> DYING -> CACHED -> FREE
  *                                        -> CANCELLED -> CACHED
  *
+ * RUNNING may become DONE instead of DYING, and WAITING again after that: lineage.h.
+ *
  * A task holds its dependencies, its arguments' object, its label and its returns. The label is an
  * object that refers to the function, so that both stay while tasks need them, and no longer.
  * RUNNING goes back to READY when it is tried again, or to WAITING if that is put off.
@@ -95,6 +97,10 @@ const PrDependency *pr_dependencies(const PrSession *s, const PrTask *t);
 int pr_fill_tasks(PrSession *s);
 void pr_flush_tasks(PrSession *s, uint32_t keep);
 void pr_set_task_state(PrTask *t, uint64_t state);
+/* DYING, and nothing is left of it: the slot goes back to the magazine. Inside; may wait for a
+ * lock.
+ */
+void pr_recycle_task(PrSession *s, uint32_t task);
 /* The edges of an object that is sealed by now; tasks that miss nothing more go to their queues,
  * unless there was a rebuild after `epoch`. */
 void pr_resolve_edges(PrSession *s, uint64_t edges, uint64_t epoch);

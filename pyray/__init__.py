@@ -115,7 +115,7 @@ __all__ = [
     "wait",
 ]
 
-_SUBPACKAGES = ("actor", "exceptions", "runtime", "serialization", "store", "util")
+_SUBPACKAGES = ("actor", "exceptions", "internal", "runtime", "serialization", "store", "util")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@
 #define PYRAY_TESTS_PROGRAM_H
 
 #include "../actor.h"
+#include "../lineage.h"
 #include "spiller.h"
 
 enum { HELD = 40, KEYS = 16, SHAPES = 5, FAILURE = 77 };
@@ -106,11 +107,13 @@ static inline PrHandle any_held(Program *p) {
     return p->n_held ? p->held[pick(p, p->n_held)] : 0;
 }
 
-/* One that holds no other: results hold such only, as there must be no circles. */
+/* One that holds no other, and will not if it is made again: results hold such only, as there must
+ * be no circles. */
 static inline PrHandle any_leaf(Program *p) {
     PrHandle h = any_held(p);
     const PrObject *o = &p->s.objects[pr_slot(h)];
-    return h && pr_is_ready(atomic_load(&o->state)) && !o->n_refs ? h : 0;
+    uint64_t word = atomic_load(&o->state);
+    return h && pr_is_ready(word) && !(word & (PR_BLOCK | PR_LINEAGE)) && !o->n_refs ? h : 0;
 }
 
 static inline uint32_t some_held(Program *p, uint32_t *slots, uint32_t most) {
@@ -150,6 +153,22 @@ static inline void read_one(Program *p) {
     if (status != 1) return;
     pr_hold(&p->s, slot);
     p->pinned = h;
+}
+
+/* Loses one that can be made again, if it holds such, or has one made again that is lost. */
+static inline void lose_one(Program *p) {
+    PrHandle culprit;
+    PrWhy why;
+    int status, lose = pick(p, 3) == 0;
+    for (uint32_t i = 0; i < p->n_held; i++) {
+        PrHandle h = p->held[(pick(p, HELD) + i) % p->n_held];
+        PrObject *o = &p->s.objects[pr_slot(h)];
+        if (!pr_maker(o) || pr_is_gone(o) == lose) continue;
+        if (lose) status = pr_discard(&p->s, pr_slot(h));
+        else status = pr_reconstruct(&p->s, h, &culprit, &why);
+        CHECK(status == 0 || status == PR_STALE || status == PR_BUSY);
+        return;
+    }
 }
 
 /* Whether there is perhaps room now for a block that there was none for. */
@@ -520,7 +539,9 @@ static inline void join_again(Program *p, PrSession (*join)(const PrSession *),
 
 static inline void step(Program *p) {
     if (p->s.self->kind == PR_SPILLER && pick(p, 2)) return spill_some(&p->s, &p->seed);
-    switch (pick(p, 20)) {
+    switch (pick(p, 22)) {
+    case 20:
+    case 21: lose_one(p); break;
     case 18: read_one(p); break;
     case 19: resume_some(&p->s); break;
     case 16:

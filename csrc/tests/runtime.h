@@ -90,6 +90,8 @@ static inline PrSession new_session(uint64_t arena_size, uint32_t objects, uint3
                        .max_objects = objects,
                        .max_tasks = tasks,
                        .max_processes = 64,
+                       .max_lineage_bytes = 1 << 20,
+                       .evicts = 1,
                        .spin = spin};
     EQUAL(pr_session_create(&s, &config, PR_DRIVER), 0);
 #if !MAY_FORK
@@ -147,7 +149,7 @@ static inline uint32_t live_objects(const PrSession *s) {
 
 static inline uint32_t live_tasks(const PrSession *s) {
     uint32_t n = 0;
-    for (int i = PR_TASK_WAITING; i <= PR_TASK_DYING; i++) n += pr_count_tasks(s, (PrTaskState)i);
+    for (int i = PR_TASK_WAITING; i <= PR_TASK_DONE; i++) n += pr_count_tasks(s, (PrTaskState)i);
     return n;
 }
 

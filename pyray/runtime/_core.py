@@ -5,17 +5,14 @@ from pyray.runtime._actors import actor_state, find_actor, kill_actor, list_acto
 from pyray.runtime._execution import task_errors
 from pyray.runtime._object import (
     ObjectRef,
-    check_unique,
     get,
     get_checked,
     get_session,
     publish,
     put,
-    ready,
     session_number,
     set_session,
     store,
-    wait,
 )
 from pyray.runtime._task import (
     Call,
@@ -28,6 +25,7 @@ from pyray.runtime._task import (
     set_job,
 )
 from pyray.runtime._vigil import Vigil
+from pyray.runtime._wait import check_unique, ready, wait
 from pyray.runtime._worker import (
     cancel_requested,
     current_function,

@@ -108,8 +108,6 @@ cdef class Execution:
 
     cdef tuple arguments(self, PrTask *t):
         """Positional arguments, and keyword ones or None."""
-        cdef PrSession *s = &self.session.s
-        cdef uint32_t k
         cdef object value = None, args = (), kwargs = None
         if t.arguments:
             value = value_of(self.session, pr_slot(t.arguments), False)

@@ -12,7 +12,6 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from pyray.serialization._decoder cimport Buffer, decode, private_copy, scalar
@@ -67,9 +66,9 @@ def on_over(error):
 
 
 def on_lost(uint64_t handle, str why):
-    """What `get` raises for an object that has no value any more."""
-    from pyray.runtime.exceptions import from_code
-    raise from_code(3, why, f"{handle:032x}")
+    """Has an object made again whose value is lost, or raises why that cannot be."""
+    from pyray.runtime._lineage import make_again
+    make_again(handle, why)
 
 
 def session_number():
@@ -622,19 +621,19 @@ cdef uint32_t waited_slot(object waitable) except 0:
     return slot_of(waitable.completed()) | PR_NEXT
 
 
-cdef bint is_there(Session session, object waitable) except -1:
-    cdef uint32_t slot = waited_slot(waitable)
-    if slot & PR_NEXT:
-        slot &= ~PR_NEXT
-        return is_ready(session, slot) or pr_stream_length(&session.s, slot) > 0
-    return is_ready(session, slot)
-
-
 cdef object timed_out(object timeout):
     from pyray.runtime.exceptions import GetTimeoutError
     return GetTimeoutError(
         f"Get timed out: some object(s) not ready after {timeout} s. The tasks go on; a larger "
         "timeout, or wait(), lets you wait longer")
+
+
+cdef int recall(list slots, int64_t deadline, object timeout) except -1:
+    """Has those of these objects that are OUT made again whose values are lost, if they can be."""
+    from pyray.runtime._lineage import make_all_again
+    if not make_all_again(slots, deadline):
+        raise timed_out(timeout)
+    return 0
 
 
 cdef object get_one(Session session, object ref, object timeout, bint copy_on_write):
@@ -645,6 +644,8 @@ cdef object get_one(Session session, object ref, object timeout, bint copy_on_wr
     deadline = deadline_of(timeout)
     if not is_ready(session, slot) and not wait_for(session, &slot, 1, 1, deadline, False):
         raise timed_out(timeout)
+    if session.s.objects[slot].state & PR_OUT:
+        recall([slot], deadline, timeout)
     try:
         return value_of(session, slot, copy_on_write, deadline)
     except Late:
@@ -669,6 +670,9 @@ cdef list get_many(Session session, list refs, object timeout, bint copy_on_writ
             for i in range(n):
                 if pr_state(session.s.objects[slots[i]].state) == PR_OBJECT_FAILED:
                     raise failure_of(session, slots[i])
+        out = [slots[i] for i in range(n) if session.s.objects[slots[i]].state & PR_OUT]
+        if out:
+            recall(out, deadline, timeout)
         values = [None] * n
         for i in range(n):
             if session.s.objects[slots[i]].state & PR_OUT:
@@ -721,85 +725,3 @@ def get(refs, timeout=None, bint copy_on_write=False):
     if type(refs) is ObjectRef:
         return get_one(session, refs, timeout, copy_on_write)
     return get_many(session, refs, timeout, copy_on_write)
-
-
-# Slots met in the current look at a list: a mark a slot, the number of the look.
-cdef uint32_t *marks = NULL
-cdef uint32_t look_number = 0
-cdef uint32_t marks_session = 0
-
-
-def check_unique(list refs):
-    """0 if these are different references, 1 if one is there twice, 2 if one is something else."""
-    global marks, look_number, marks_session
-    cdef Session session = open_session()
-    cdef Py_ssize_t i
-    cdef uint32_t slot
-    if marks_session != serial:
-        free(marks)
-        # Zero pages that are never touched cost nothing.
-        marks = <uint32_t *> calloc(session.s.control.objects.limit, sizeof(uint32_t))
-        marks_session, look_number = serial, 0
-        if marks == NULL:
-            marks_session = 0
-            raise MemoryError
-    look_number += 1
-    if look_number == 0:  # after four thousand million looks: begin anew
-        marks_session = 0
-        return check_unique(refs)
-    for i in range(PyList_GET_SIZE(refs)):
-        if type(<object> PyList_GET_ITEM(refs, i)) is not ObjectRef:
-            return 2
-        slot = slot_of(<object> PyList_GET_ITEM(refs, i))
-        if marks[slot] == look_number:
-            return 1
-        marks[slot] = look_number
-    return 0
-
-
-cdef object split(Session session, list refs, Py_ssize_t num_returns):
-    """The first num_returns references that are ready, and the others."""
-    cdef Py_ssize_t n = PyList_GET_SIZE(refs), i, begin = 0
-    cdef list ready = [], rest = []
-    for i in range(n):
-        if len(ready) == num_returns:
-            break
-        if is_there(session, <object> PyList_GET_ITEM(refs, i)):
-            ready.append(<object> PyList_GET_ITEM(refs, i))
-            if i > begin:
-                rest += refs[begin:i]
-            begin = i + 1
-    if begin < n:
-        rest += refs[begin:n] if begin else refs
-    return ready, rest
-
-
-def wait(list refs, Py_ssize_t num_returns, timeout):
-    """Waits until so many of the references are ready: (ready ones, the others), in order.
-
-    A generator is ready when its next reference is there, or when there is none any more.
-    `timeout` is in seconds; None waits for ever, 0 only looks.
-    """
-    cdef Session session = current
-    cdef Py_ssize_t n = PyList_GET_SIZE(refs), i
-    cdef uint32_t *slots
-    if session is None or session.closed or session.dead:
-        session = open_session()
-    ready, rest = split(session, refs, num_returns)
-    if len(ready) >= num_returns or (timeout is not None and timeout <= 0):
-        return ready, rest
-    slots = <uint32_t *> PyMem_Malloc(n * sizeof(uint32_t) + 1)
-    if slots == NULL:
-        raise MemoryError
-    try:
-        for i in range(n):
-            slots[i] = waited_slot(<object> PyList_GET_ITEM(refs, i))
-        wait_for(session, slots, n, num_returns, deadline_of(timeout), False)
-    finally:
-        PyMem_Free(slots)
-    return split(session, refs, num_returns)
-
-
-def ready(ref):
-    """Whether the object is there."""
-    return is_ready(open_session(), slot_of(ref))

@@ -138,20 +138,23 @@ cdef class Fetch:
     cdef readonly uint64_t size      # of header and message
 
     def arrive(self, const uint8_t[::1] data):
-        """With header and message as they were in the file: "there", "full", or "altered"."""
+        """With header and message as they were in the file: "there", "full", "altered"; or "gone":
+        it was given up, or made again, meanwhile."""
         cdef PrSession *s = &self.session.s
         cdef uint32_t slot = pr_slot(self.handle)
         cdef uint64_t size = s.objects[slot].size
         cdef uint8_t *out
         cdef bint good = data.shape[0] == <Py_ssize_t> self.size
+        cdef int status
         if good:
             with nogil:
                 good = pr_copy_is_good(<const PrCopyHeader *> &data[0], self.handle,
                                        &data[0] + HEADER, size)
         if not good:
             return "altered"
-        if pr_make_incoming(s, slot, &out):
-            return "full"
+        status = pr_make_incoming(s, slot, &out)
+        if status:
+            return "gone" if status == PR_STALE else "full"
         with nogil:
             memcpy(out, &data[0] + HEADER, size)
         pr_arrive(s, slot)

@@ -63,12 +63,7 @@ def _start(options: session.Options, labels: dict[str, str]) -> tuple[str, int]:
     files = session.new_directory(options)
     try:
         os.close(os.open(os.path.join(files.path, addresses.HEAD), os.O_CREAT | os.O_WRONLY, 0o600))
-        core = _core.Session.create(
-            arena_bytes=options.object_store_memory,
-            resources=options.resources,
-            kind="client",
-            spill_at=options.spill_at,
-        )
+        core = _core.Session.create(resources=options.resources, kind="client", **options.memory)
         try:
             connection.publish(core, _known(files.path, labels))
             connection.publish_targets(core, options.spilling, files.path)

@@ -108,6 +108,8 @@ class _Look:
         if how in ("object", "stream"):
             what = "inside of the object" if how == "object" else "not taken from the generator"
             return f"{what} {by:032x}"
+        if how == "lineage":
+            return f"for the case that a result of the task {by:032x} is lost"
         if how in ("dependency", "arguments", "result"):
             task = self._task(by)
             return f"{how} of the task {task['name'] if task else f'{by:032x}'}"

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 #: Seconds that the end of a notebook's cell waits for what workers have printed.
 NOTEBOOK = 0.5
+#: Bytes of arguments that tasks keep for lineage: a tenth of the store, and at most this.
+MOST_LINEAGE = 256 << 20
 #: Worker processes of a session at most, unless the environment says otherwise.
 MAX_WORKERS = 1000
 
@@ -64,14 +66,18 @@ class Options:
         self.namespace = namespace
         self.max_workers = max_workers
         self.monitor = monitor_settings(system_config or {})
-        self.spilling = spilling  # as spill_targets.validate gives it
+        self.spilling = [""] if spilling is None else spilling  # as spill_targets.validate gives it
 
     @property
-    def spill_at(self) -> int:
-        """Bytes in use from which on objects are written to files; 0: never."""
-        if self.spilling is None:
-            return 0
-        return int(self.object_store_memory * number("object_spilling_threshold", 0.8))
+    def memory(self) -> dict[str, Any]:
+        """How Session.create() is to see to memory."""
+        size = self.object_store_memory
+        return {
+            "arena_bytes": size,
+            "spill_at": int(size * number("object_spilling_threshold", 0.8)),
+            "max_lineage_bytes": int(number("max_lineage_bytes", min(size // 10, MOST_LINEAGE))),
+            "evicts": not self.spilling,
+        }
 
 
 _lock = threading.RLock()
@@ -347,11 +353,7 @@ class StartedSession(RunningSession):
         self._files = new_directory(options)
         self.directory = self._files.path
         try:
-            self.core = _core.Session.create(
-                arena_bytes=options.object_store_memory,
-                resources=options.resources,
-                spill_at=options.spill_at,
-            )
+            self.core = _core.Session.create(resources=options.resources, **options.memory)
             try:
                 started = start_node(self.core, self._files, options, owner=True)
             except BaseException:

@@ -14,6 +14,8 @@ Each is read as PYRAY_NAME, else as RAY_NAME, Ray's spelling of the same:
     record_ref_creation_sites   1: objects tell which lines of the program made them
     object_spilling_threshold   share of the object store in use above which objects are written to
                                 files ahead of time
+    max_lineage_bytes           that tasks keep when they are over, to make results again that are
+                                lost; by default a tenth of the store, 256 MB at most; 0: none
     object_store_full_timeout_s seconds until a put is refused for which no room can be made
     CGROUP_ROOT                 where the control groups are mounted: /sys/fs/cgroup
     worker_oom_score_adjustment the sooner the system ends workers than others: 1000

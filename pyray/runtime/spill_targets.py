@@ -182,21 +182,21 @@ def _discard(file: Any) -> None:
 # -- what was asked for ----------------------------------------------------------------------
 
 
-def validate(asked: Any) -> list[str] | None:
-    """`init(object_spilling=...)` as a list: "" is the session's own directory. None: no spilling.
+def validate(asked: Any) -> list[str]:
+    """`init(object_spilling=...)` as a list: "" is the session's own directory. []: no spilling.
 
     What is at a URL is tried, as a wrong one would be found when memory runs out only. Raises
     TypeError, ValueError.
     """
     if asked is None or asked is False:
-        return None
+        return []
     if asked is True:
         return [""]
     places = [asked] if isinstance(asked, (str, os.PathLike)) else asked
     if not isinstance(places, Sequence) or not places:
         raise TypeError(
             "object_spilling must be a directory, a URL, a list of these, True (a directory of the"
-            f" session's own) or None (nothing is spilled), not {asked!r}"
+            f" session's own) or None (what tasks made is evicted), not {asked!r}"
         )
     return [_validate_place(place) for place in places]
 

@@ -232,13 +232,14 @@ class Spiller:
         clean, dirty = self.tables.spillable()
         writing = [state for state in self.targets if state.writing]
         moving = [s for s in writing if not s.is_silent(s.begun, now, self.timeout)]
-        if clean or any(not state.failures for state in moving):
+        # Without targets, what is clean can be made again: perhaps, as its arguments may be gone.
+        if (clean and self.targets) or any(not state.failures for state in moving):
             return False
         if writing and not moving:
             self.tell(_spilled.WRITE_FAILURE, f"no answer for {self.timeout:g} seconds")
             return True
         # A target is tried again, or none may be so soon, or others may stop reading.
-        if moving or dirty or self.tables.may_free(process):
+        if moving or (dirty if self.targets else clean) or self.tables.may_free(process):
             return waited > self.timeout
         # Perhaps it gives up what it reads when it is refused, and the next may have that.
         return now - self.helpless[1] > STUCK
@@ -285,7 +286,7 @@ class Spiller:
                 self.tables.forget_fetch(fetch)
             elif found == "altered":
                 self._give_up(fetch, True)
-            elif time.monotonic() - since > self.timeout:
+            elif found == "gone" or time.monotonic() - since > self.timeout:
                 self._give_up(fetch, False)
             else:
                 self.write()

@@ -92,7 +92,8 @@ def init(
         object_store_memory: The size of the object store in bytes; by default 30 % of the memory.
         object_spilling: Where objects go that do not fit into the store: a directory, a URL of
             anything that fsspec can write ("s3://bucket/prefix"), or a list of these, which are
-            used in turn. True: a directory of the session's. None: nowhere, they are refused.
+            used in turn. True: a directory of the session's. None: nowhere; results of tasks that
+            can be made again are evicted instead, and other objects refused.
         local_mode: Whether tasks run in this process, at `.remote()`, to be debugged.
         ignore_reinit_error: Whether a second call does nothing instead of raising RuntimeError.
         include_dashboard: Accepted; there is no dashboard yet.
@@ -198,7 +199,7 @@ def _start(
         raise
 
 
-def _spilling(asked: Any) -> list[str] | None:
+def _spilling(asked: Any) -> list[str]:
     if asked is True:
         return [""]
     from . import spill_targets

@@ -35,9 +35,10 @@ cdef enum:
 
 # By the numbers of csrc/session.h (PrObjectState, PrTaskState) and csrc/holders.h (PrHeld).
 cdef tuple OBJECT_STATES = ("FREE", "CACHED", "RESERVED", "PENDING", "SEALED", "FAILED", "DYING")
-cdef tuple TASK_STATES = ("FREE", "CACHED", "WAITING", "READY", "RUNNING", "CANCELLED", "DYING")
+cdef tuple TASK_STATES = ("FREE", "CACHED", "WAITING", "READY", "RUNNING", "CANCELLED", "DYING",
+                          "DONE")
 cdef tuple HELD = ("", "process", "view", "result", "dependency", "arguments", "label", "object",
-                   "stream", "name", "actor")
+                   "stream", "name", "actor", "lineage")
 
 
 cdef void *room_for(size_t n, size_t size) except NULL:
@@ -83,7 +84,8 @@ def holders(Session session):
 
     How and by what: "process" and "view" (index of the process), "result", "dependency",
     "arguments" and "label" (handle of the task, the pid is that of who submitted it), "object" and
-    "stream" (handle of the object), "name" (its first 8 bytes), "actor" (number).
+    "stream" (handle of the object), "name" (its first 8 bytes), "actor" (number), "lineage" (handle
+    of a task that is over, and would need it to make its results again).
     """
     cdef size_t n, i
     cdef PrHolder *found

@@ -144,6 +144,10 @@ cdef extern from "session.h" nogil:
         uint32_t n_free
     ctypedef struct PrControl:
         uint64_t arena_size
+        uint32_t n_lineage
+        uint64_t lineage_bytes
+        uint64_t n_reconstructed
+        uint64_t n_lineage_dropped
         uint64_t spill_at
         uint64_t call_at
         uint32_t n_wanting
@@ -192,11 +196,14 @@ cdef extern from "session.h" nogil:
         uint8_t *write_base
         const uint8_t *read_base
         uint32_t *held
+        uint32_t *pinned
         uint32_t index
         int control_fd
         int arena_fd
         int wake_fd
     ctypedef struct PrConfig:
+        uint64_t max_lineage_bytes
+        uint32_t evicts
         uint64_t arena_size
         uint32_t max_objects
         uint32_t max_tasks
@@ -221,6 +228,20 @@ cdef extern from "session.h" nogil:
     int pr_same(uint64_t state_word, PrHandle h)
     int pr_state(uint64_t word)
     PrHandle pr_handle(uint64_t word, uint32_t slot)
+
+cdef extern from "lineage.h" nogil:
+    ctypedef enum PrWhy:
+        PR_WHY_PUT
+        PR_WHY_ACTOR
+        PR_WHY_NO_RETRIES
+        PR_WHY_GENERATOR
+        PR_WHY_DROPPED
+        PR_WHY_FAILED
+        PR_WHY_GONE
+        PR_WHY_FREED
+    int pr_reconstruct(PrSession *s, PrHandle object, PrHandle *culprit, PrWhy *why)
+    int pr_discard(PrSession *s, uint32_t slot)
+    bint pr_is_gone(PrObject *o)
 
 cdef extern from "arena.h" nogil:
     ctypedef struct PrArenaStats:

@@ -92,11 +92,14 @@ cdef class Session:
         raise TypeError("use Session.create() or Session.attach()")
 
     @staticmethod
-    def create(*, arena_bytes, resources, spin_us=None, kind="driver", spill_at=0):
+    def create(*, arena_bytes, resources, spin_us=None, kind="driver", spill_at=0,
+               max_lineage_bytes=0, evicts=False):
         """A new session with an arena of `arena_bytes` and these resources, floats by name.
 
         `spin_us`: microseconds a waiter spins before it sleeps; default 50, or PYRAY_SPIN_US.
         `spill_at`: bytes in use from which on objects are written to files; 0 for never.
+        `max_lineage_bytes`: that tasks which are over may keep, to make results again; 0: nothing.
+        `evicts`: when there is no room, values go that can be made again.
         """
         cdef Session self = Session.__new__(Session)
         cdef PrConfig config
@@ -106,6 +109,8 @@ cdef class Session:
         config.arena_size = arena_bytes
         config.spin = <int64_t> (spin_us * 1000)
         config.spill_at = spill_at
+        config.max_lineage_bytes = max_lineage_bytes
+        config.evicts = evicts
         cdef int status = pr_session_create(&self.s, &config, KINDS[kind])
         if status:
             raise_status(status, "cannot make a session")
@@ -566,7 +571,9 @@ cdef class Session:
             "retries": c.retries, "recoveries": c.epoch,
             "spilled_bytes": c.spilled_bytes, "spilled_objects": c.n_spilled,
             "restored_bytes": c.restored_bytes, "restored_objects": c.n_restored,
-            "evicted_objects": c.n_evicted, "waiting_for_room": c.n_wanting}
+            "evicted_objects": c.n_evicted, "waiting_for_room": c.n_wanting,
+            "lineage_tasks": c.n_lineage, "lineage_bytes": c.lineage_bytes,
+            "lineage_dropped": c.n_lineage_dropped, "reconstructed_tasks": c.n_reconstructed}
 
     def pinned(self):
         """Bytes of sealed objects that each process reads now, by pid."""

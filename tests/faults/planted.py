@@ -257,6 +257,55 @@ FAULTS = (
         "atomic_store(&s->actors[i].queue.lock.word, 0);",
         ";",
     ),
+    (
+        "what was wanted stays so",
+        "lineage.c",
+        "    pr_copy_of(o)->wanted--;\n    PrTask *t",
+        "    PrTask *t",
+        "lineage",
+    ),
+    (
+        "values that nobody holds stay",
+        "lineage.c",
+        "if (!pr_is_gone(o)) pr_take_value(s, o, blocks);",
+        ";",
+        "lineage",
+    ),
+    (
+        "a value that is wanted elsewhere is forgotten",
+        "lineage.c",
+        "if (!is_needed_now(s, &s->tasks[task])) {",
+        "{",
+        "lineage",
+    ),
+    (
+        "a block is given back while it is read",
+        "spill.c",
+        "return atomic_load(&c->pins) || atomic_load(&c->writing) ? PR_BUSY : 0;",
+        "return 0;",
+        "lineage",
+    ),
+    (
+        "a recovery forgets what is wanted",
+        "recover_lineage.c",
+        "if (o) pr_copy_of(o)->wanted++;",
+        "(void)o;",
+        "lineage",
+    ),
+    (
+        "what was to be made again is not",
+        "recover_lineage.c",
+        "make_pending(r->s, t);",
+        ";",
+        "lineage",
+    ),
+    (
+        "lineage of the dead stays",
+        "recover_lineage.c",
+        "        if (r->claimed[i] || !pr_maker(o)) continue;",
+        "        continue;",
+        "lineage",
+    ),
 )
 
 

@@ -1,0 +1,614 @@
+/* Tasks that are kept, and run again when a result is lost. */
+#include "../lineage.h"
+#include "spiller.h"
+
+enum { SIZE = 5000, RETURNS = 3 };
+
+/* -- a driver, and a worker that it plays ------------------------------------------------------ */
+
+typedef struct {
+    PrSession s, w;
+    uint32_t runs; /* tasks */
+} Pair;
+
+static Pair new_pair(void) {
+    Pair p = {.s = small_session()};
+    PrNeed need = {PR_CPU, PR_UNIT};
+    EQUAL(pr_resource(&p.s, "CPU", PR_UNIT), PR_CPU);
+    EQUAL(pr_shape(&p.s, &need, 1, 0), 0);
+    p.w = join_session(&p.s, PR_WORKER);
+    return p;
+}
+
+/* Before anything runs: for another worker. */
+static void two_cpus(Pair *p) {
+    p->s.control->resources[PR_CPU].total = 2 * PR_UNIT;
+    atomic_store(&p->s.control->resources[PR_CPU].available, 2 * PR_UNIT);
+}
+
+static void end_pair(Pair *p) {
+    EQUAL(p->s.control->n_lineage, 0);
+    EQUAL(p->s.control->lineage_bytes, 0);
+    leave_session(&p->w);
+    end_session(&p->s);
+}
+
+typedef struct {
+    uint64_t number, size;
+} Work;
+
+/* A task that makes n objects of that size from those, if n_from; they are held. */
+static PrHandle submit(Pair *p, uint64_t size, const PrHandle *from, uint32_t n_from, uint32_t n,
+                       int32_t retries, PrHandle *returns) {
+    static uint64_t numbers = 0;
+    uint32_t slots[8];
+    Work work = {.number = numbers += 10, .size = size};
+    PrHandle first;
+    for (uint32_t i = 0; i < n_from; i++) slots[i] = pr_slot(from[i]);
+    PrCall call = {.n_returns = n,
+                   .retries = retries,
+                   .dependencies = slots,
+                   .n_dependencies = n_from,
+                   .inline_arguments = &work,
+                   .arguments_size = sizeof work};
+    EQUAL(pr_submit(&p->s, &call, returns ? returns : &first), 0);
+    return returns ? returns[0] : first;
+}
+
+/* Its results hold `inside`, if that is not 0. */
+static void run_one(Pair *p, PrHandle inside) {
+    PrSession *w = &p->w;
+    uint32_t task = pr_next_queued(w);
+    if (!task) EQUAL(pr_next_task(w, &task, soon()), 0);
+    PrTask *t = &w->tasks[task];
+    Work work;
+    memcpy(&work, t->inline_arguments, sizeof work);
+    uint32_t slot = t->first_return;
+    p->runs++;
+    for (uint32_t i = 0; i < t->n_returns; i++) {
+        uint8_t *data;
+        if (pr_state(atomic_load(&w->objects[slot].state)) == PR_OBJECT_PENDING) {
+            EQUAL(pr_room(w, slot, work.size, inside != 0, &data), 0);
+            write_value(data, work.size, work.number + i);
+            if (inside) memcpy(data + ((work.size + 7) & ~7ull), &inside, 8);
+            pr_enter(w);
+            pr_make_ready(w, slot, PR_OBJECT_SEALED);
+            pr_leave(w);
+        }
+        slot = atomic_load(&w->objects[slot].next);
+    }
+    pr_finish(w, task);
+}
+
+static int idle(Pair *p) {
+    uint32_t task;
+    return !pr_next_queued(&p->w) && pr_next_task(&p->w, &task, pr_now()) == PR_TIMEOUT;
+}
+
+/* The number that its bytes tell, or -1: it is not there. */
+static int64_t number_of(Pair *p, PrHandle h) {
+    PrObject *o = &p->s.objects[pr_slot(h)];
+    uint64_t number;
+    EQUAL(pr_state(atomic_load(&o->state)), PR_OBJECT_SEALED);
+    if (pr_pin(&p->s, pr_slot(h)) != 1) return -1;
+    memcpy(&number, pr_message_of(&p->s, o), 8);
+    CHECK(has_pattern(pr_message_of(&p->s, o) + 8, o->size - 8, number));
+    pr_unpin(&p->s, pr_slot(h));
+    return (int64_t)number;
+}
+
+static void discard(Pair *p, PrHandle h) {
+    EQUAL(pr_discard(&p->s, pr_slot(h)), 0);
+    EQUAL(pr_pin(&p->s, pr_slot(h)), PR_AWAY);
+    CHECK(pr_is_gone(&p->s.objects[pr_slot(h)]));
+    SOUND(&p->s);
+}
+
+static int again(Pair *p, PrHandle h) {
+    PrHandle culprit;
+    PrWhy why;
+    int status = pr_reconstruct(&p->s, h, &culprit, &why);
+    SOUND(&p->s);
+    return status;
+}
+
+static PrWhy refused(Pair *p, PrHandle h, PrHandle whose) {
+    PrHandle culprit = 0;
+    PrWhy why = 0;
+    EQUAL(pr_reconstruct(&p->s, h, &culprit, &why), PR_STALE);
+    EQUAL(culprit, whose);
+    SOUND(&p->s);
+    return why;
+}
+
+/* -- one task ---------------------------------------------------------------------------------- */
+
+static void test_made_again(void) {
+    Pair p = new_pair();
+    PrHandle h = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    run_one(&p, 0);
+    EQUAL(p.s.control->n_lineage, 1);
+    SOUND(&p.s);
+    int64_t number = number_of(&p, h);
+    EQUAL(again(&p, h), 0); /* it is there: nothing to do */
+    CHECK(idle(&p));
+    for (uint32_t i = 0; i < 5; i++) {
+        uint64_t before = used_memory(&p.s);
+        discard(&p, h);
+        CHECK(used_memory(&p.s) <= before - SIZE);
+        EQUAL(pr_discard(&p.s, pr_slot(h)), PR_STALE);
+        EQUAL(again(&p, h), 0);
+        EQUAL(state_of(&p.s, h), PR_OBJECT_PENDING);
+        EQUAL(again(&p, h), 0); /* many ask */
+        run_one(&p, 0);
+        CHECK(idle(&p));
+        EQUAL(number_of(&p, h), number);
+        SOUND(&p.s);
+    }
+    EQUAL(p.runs, 6);
+    release(&p.s, h);
+    end_pair(&p);
+}
+
+/* Small results cannot be lost, and tasks that may not be tried again cannot make them again. */
+static void test_not_kept(void) {
+    Pair p = new_pair();
+    PrHandle small = submit(&p, 50, NULL, 0, 1, 3, NULL);
+    run_one(&p, 0);
+    PrHandle once = submit(&p, SIZE, NULL, 0, 1, 0, NULL);
+    run_one(&p, 0);
+    PrHandle dropped = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    release(&p.s, dropped);
+    run_one(&p, 0);
+    PrHandle made = put(&p.s, SIZE, 1, NULL, 0);
+    EQUAL(live_tasks(&p.s), 0);
+    EQUAL(pr_discard(&p.s, pr_slot(small)), PR_STALE);
+    discard(&p, once);
+    EQUAL(refused(&p, once, once), PR_WHY_NO_RETRIES | PR_WHY_FREED);
+    discard(&p, made);
+    EQUAL(refused(&p, made, made), PR_WHY_PUT | PR_WHY_FREED);
+    release(&p.s, small);
+    release(&p.s, once);
+    release(&p.s, made);
+    end_pair(&p);
+}
+
+static void test_read_meanwhile(void) {
+    Pair p = new_pair();
+    PrHandle h = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    run_one(&p, 0);
+    EQUAL(pr_pin(&p.s, pr_slot(h)), 1);
+    EQUAL(pr_discard(&p.s, pr_slot(h)), PR_BUSY);
+    SOUND(&p.s);
+    pr_unpin(&p.s, pr_slot(h));
+    discard(&p, h);
+    release(&p.s, h); /* the value went first, the lineage with the reference */
+    end_pair(&p);
+}
+
+static void test_several_results(void) {
+    Pair p = new_pair();
+    PrHandle h[RETURNS];
+    submit(&p, SIZE, NULL, 0, RETURNS, 1, h);
+    run_one(&p, 0);
+    int64_t first = number_of(&p, h[0]);
+    discard(&p, h[1]);
+    release(&p.s, h[2]); /* its value goes; it comes again with the other's */
+    SOUND(&p.s);
+    EQUAL(again(&p, h[1]), 0);
+    EQUAL(state_of(&p.s, h[0]), PR_OBJECT_SEALED);
+    run_one(&p, 0);
+    EQUAL(number_of(&p, h[0]), first);
+    EQUAL(number_of(&p, h[1]), first + 1);
+    SOUND(&p.s);
+    release(&p.s, h[0]);
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_lineage, 1);
+    release(&p.s, h[1]);
+    end_pair(&p);
+}
+
+static void test_references_inside(void) {
+    Pair p = new_pair();
+    PrHandle inner = put(&p.s, SIZE, 4, NULL, 0), other = put(&p.s, SIZE, 5, NULL, 0);
+    PrHandle h = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    run_one(&p, inner);
+    discard(&p, h);
+    release(&p.s, inner); /* only the value held it */
+    EQUAL(live_objects(&p.s), 2);
+    EQUAL(again(&p, h), 0);
+    run_one(&p, other);
+    release(&p.s, other);
+    SOUND(&p.s);
+    EQUAL(pr_refs_in(&p.s, &p.s.objects[pr_slot(h)])[0], other);
+    release(&p.s, h);
+    end_pair(&p);
+}
+
+static void test_fails_this_time(void) {
+    Pair p = new_pair();
+    uint32_t task;
+    PrHandle h[2];
+    submit(&p, SIZE, NULL, 0, 2, 1, h);
+    run_one(&p, 0);
+    discard(&p, h[0]);
+    EQUAL(again(&p, h[0]), 0);
+    EQUAL(pr_next_task(&p.w, &task, soon()), 0);
+    pr_fail_task(&p.w, task, 77,
+                 "it failed, for a reason that takes some words to be told, and more");
+    EQUAL(state_of(&p.s, h[0]), PR_OBJECT_FAILED);
+    EQUAL(pr_message_of(&p.s, &p.s.objects[pr_slot(h[0])])[0], 77);
+    EQUAL(state_of(&p.s, h[1]), PR_OBJECT_SEALED);
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_lineage, 0);
+    discard(&p, h[1]);
+    EQUAL(refused(&p, h[1], h[1]), PR_WHY_FAILED | PR_WHY_FREED);
+    release(&p.s, h[0]);
+    release(&p.s, h[1]);
+    end_pair(&p);
+}
+
+static void test_cancelled_this_time(void) {
+    Pair p = new_pair();
+    uint32_t worker;
+    PrHandle h = submit(&p, SIZE, NULL, 0, 1, 1, NULL);
+    run_one(&p, 0);
+    discard(&p, h);
+    EQUAL(again(&p, h), 0);
+    EQUAL(pr_cancel(&p.s, h, &worker), 0);
+    EQUAL(state_of(&p.s, h), PR_OBJECT_FAILED);
+    CHECK(idle(&p));
+    SOUND(&p.s);
+    release(&p.s, h);
+    end_pair(&p);
+}
+
+/* -- many -------------------------------------------------------------------------------------- */
+
+/* Each made from the one before, of which only the last is held. */
+static PrHandle make_chain(Pair *p, uint32_t n) {
+    PrHandle last = submit(p, SIZE, NULL, 0, 1, 3, NULL);
+    run_one(p, 0);
+    for (uint32_t i = 1; i < n; i++) {
+        PrHandle next = submit(p, SIZE, &last, 1, 1, 3, NULL);
+        run_one(p, 0);
+        release(&p->s, last);
+        last = next;
+    }
+    return last;
+}
+
+static void test_chain(void) {
+    Pair p = new_pair();
+    PrHandle last = make_chain(&p, 20);
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_lineage, 20);
+    CHECK(used_memory(&p.s) < 2 * SIZE + 1000); /* the values between are not kept */
+    int64_t number = number_of(&p, last);
+    discard(&p, last);
+    EQUAL(again(&p, last), 0);
+    for (int i = 0; i < 20; i++) run_one(&p, 0);
+    CHECK(idle(&p));
+    EQUAL(number_of(&p, last), number);
+    SOUND(&p.s);
+    CHECK(used_memory(&p.s) < 2 * SIZE + 1000);
+    release(&p.s, last);
+    end_pair(&p);
+}
+
+/* Two from one, and one from these and the first. */
+static void test_diamond(void) {
+    Pair p = new_pair();
+    PrHandle top = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    run_one(&p, 0);
+    PrHandle sides[3] = {submit(&p, SIZE, &top, 1, 1, 3, NULL),
+                         submit(&p, SIZE, &top, 1, 1, 3, NULL), top};
+    run_one(&p, 0);
+    run_one(&p, 0);
+    PrHandle h = submit(&p, SIZE, sides, 3, 1, 3, NULL);
+    run_one(&p, 0);
+    for (int i = 0; i < 3; i++) release(&p.s, sides[i]);
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_lineage, 4);
+    int64_t number = number_of(&p, h);
+    discard(&p, h);
+    EQUAL(again(&p, h), 0);
+    for (int i = 0; i < 4; i++) run_one(&p, 0);
+    CHECK(idle(&p));
+    EQUAL(number_of(&p, h), number);
+    release(&p.s, h);
+    end_pair(&p);
+}
+
+/* A task is over before the one that made what it needed. */
+static void test_over_early(void) {
+    Pair p = new_pair();
+    PrSession other = join_session(&p.s, PR_WORKER);
+    uint32_t first, second;
+    uint8_t *data;
+    two_cpus(&p);
+    PrHandle parent = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    PrHandle child = submit(&p, SIZE, &parent, 1, 1, 3, NULL);
+    EQUAL(pr_next_task(&p.w, &first, soon()), 0);
+    EQUAL(pr_room(&p.w, pr_slot(parent), SIZE, 0, &data), 0);
+    pr_enter(&p.w);
+    pr_make_ready(&p.w, pr_slot(parent), PR_OBJECT_SEALED);
+    pr_leave(&p.w);
+    EQUAL(again(&p, parent), 0);
+    EQUAL(pr_discard(&p.s, pr_slot(parent)), 0);
+    EQUAL(again(&p, parent), PR_BUSY); /* its task is about to be over */
+    EQUAL(pr_next_task(&other, &second, soon()), 0);
+    EQUAL(pr_room(&other, pr_slot(child), SIZE, 0, &data), 0);
+    pr_enter(&other);
+    pr_make_ready(&other, pr_slot(child), PR_OBJECT_SEALED);
+    pr_leave(&other);
+    pr_finish(&other, second);
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_early, 1);
+    pr_finish(&p.w, first);
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_early, 0);
+    EQUAL(p.s.control->lineage_bytes, 2 * PR_LINEAGE_TASK);
+    release(&p.s, parent);
+    SOUND(&p.s);
+    CHECK(used_memory(&p.s) < 2 * SIZE);
+    release(&p.s, child);
+    leave_session(&other);
+    end_pair(&p);
+}
+
+/* What was put is held for those who would need it; what is held, and lost, is to blame. */
+static void test_arguments(void) {
+    Pair p = new_pair();
+    PrHandle made = put(&p.s, SIZE, 1, NULL, 0);
+    PrHandle h = submit(&p, SIZE, &made, 1, 1, 3, NULL);
+    run_one(&p, 0);
+    release(&p.s, made);
+    SOUND(&p.s);
+    EQUAL(p.s.control->lineage_bytes, PR_LINEAGE_TASK + SIZE);
+    discard(&p, h);
+    EQUAL(again(&p, h), 0);
+    run_one(&p, 0);
+    pr_hold(&p.s, pr_slot(made));
+    discard(&p, made);
+    discard(&p, h);
+    EQUAL(refused(&p, h, made), PR_WHY_PUT | PR_WHY_FREED);
+    release(&p.s, made);
+    release(&p.s, h);
+    end_pair(&p);
+}
+
+static void test_limit(void) {
+    Pair p = new_pair();
+    PrHandle h[100], parent;
+    p.s.control->max_lineage_bytes = 50 * PR_LINEAGE_TASK;
+    for (int i = 0; i < 100; i++) {
+        h[i] = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+        run_one(&p, 0);
+        if (i == 10) discard(&p, h[10]); /* its value is only here */
+    }
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_lineage, 50);
+    EQUAL(p.s.control->n_lineage_dropped, 50);
+    discard(&p, h[0]);
+    EQUAL(refused(&p, h[0], h[0]), PR_WHY_DROPPED | PR_WHY_FREED);
+    EQUAL(again(&p, h[10]), 0);
+    run_one(&p, 0);
+    for (int i = 0; i < 100; i++) release(&p.s, h[i]);
+    EQUAL(p.s.control->n_lineage, 0);
+    /* What it was made from is forgotten, as that was longer ago. */
+    parent = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    run_one(&p, 0);
+    PrHandle child = submit(&p, SIZE, &parent, 1, 1, 3, NULL);
+    run_one(&p, 0);
+    release(&p.s, parent);
+    p.s.control->max_lineage_bytes = 2 * PR_LINEAGE_TASK;
+    PrHandle other = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    run_one(&p, 0);
+    EQUAL(p.s.control->n_lineage, 2);
+    discard(&p, child);
+    EQUAL(refused(&p, child, parent), PR_WHY_GONE);
+    release(&p.s, child);
+    release(&p.s, other);
+    end_pair(&p);
+}
+
+/* -- eviction, files --------------------------------------------------------------------------- */
+
+static void test_eviction(void) {
+    Pair p = new_pair();
+    PrSession spiller = join_session(&p.s, PR_SPILLER);
+    pr_begin_spilling(&spiller);
+    PrHandle made = put(&p.s, SIZE, 1, NULL, 0), chosen[8];
+    PrHandle h = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    run_one(&p, 0);
+    uint64_t clean, dirty;
+    pr_spillable(&spiller, &clean, &dirty);
+    EQUAL(clean, pr_block_size(SIZE, 0));
+    EQUAL(dirty, pr_block_size(SIZE, 0));
+    uint32_t n = pr_choose(&spiller, 0, UINT64_MAX, chosen, 8);
+    EQUAL(n, 1);
+    EQUAL(chosen[0], h);
+    EQUAL(pr_evict(&spiller, pr_slot(h)), 0);
+    EQUAL(pr_evict(&spiller, pr_slot(h)), PR_STALE);
+    EQUAL(pr_evict(&spiller, pr_slot(made)), PR_STALE);
+    release_all(&spiller, chosen, n);
+    SOUND(&p.s);
+    CHECK(pr_is_gone(&p.s.objects[pr_slot(h)]));
+    EQUAL(again(&p, h), 0);
+    run_one(&p, 0);
+    /* Not if what it was made from could not be had again. */
+    PrHandle child = submit(&p, SIZE, &h, 1, 1, 3, NULL);
+    run_one(&p, 0);
+    discard(&p, made);
+    PrHandle grandchild = submit(&p, SIZE, &made, 1, 1, 3, NULL);
+    run_one(&p, 0);
+    EQUAL(pr_evict(&spiller, pr_slot(grandchild)), PR_STALE);
+    EQUAL(pr_evict(&spiller, pr_slot(child)), 0);
+    SOUND(&p.s);
+    EQUAL(again(&p, child), 0);
+    run_one(&p, 0);
+    release(&p.s, made);
+    release(&p.s, h);
+    release(&p.s, child);
+    release(&p.s, grandchild);
+    leave_session(&spiller);
+    end_pair(&p);
+}
+
+/* A copy in a file, which is lost; and one that is just read. */
+static void test_lost_file(void) {
+    Pair p = new_pair();
+    PrSession spiller = join_session(&p.s, PR_SPILLER);
+    pr_begin_spilling(&spiller);
+    p.s.control->evicts = 0;
+    PrHandle inner = put(&p.s, 20, 1, NULL, 0), chosen[8];
+    PrHandle h = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    run_one(&p, inner);
+    uint32_t n = pr_choose(&spiller, 1, UINT64_MAX, chosen, 8);
+    EQUAL(n, 1);
+    EQUAL(pr_discard(&p.s, pr_slot(h)), PR_BUSY); /* it is being written */
+    write_copies(&spiller, chosen, n);
+    EQUAL(pr_evict(&spiller, pr_slot(h)), 0);
+    SOUND(&p.s);
+    EQUAL(again(&p, h), 0); /* there is a copy: it is not made again */
+    EQUAL(state_of(&p.s, h), PR_OBJECT_SEALED);
+    uint8_t *data;
+    EQUAL(pr_make_incoming(&spiller, pr_slot(h), &data), 0);
+    pr_lose_copy(&p.s, pr_slot(h));
+    EQUAL(again(&p, h), PR_BUSY);
+    EQUAL(pr_discard(&p.s, pr_slot(h)), PR_STALE);
+    pr_give_up(&spiller, pr_slot(h));
+    EQUAL(pr_make_incoming(&spiller, pr_slot(h), &data), PR_STALE);
+    EQUAL(again(&p, h), 0);
+    EQUAL(state_of(&p.s, h), PR_OBJECT_PENDING);
+    run_one(&p, inner);
+    SOUND(&p.s);
+    release_all(&spiller, chosen, n);
+    remove_files(&spiller);
+    release(&p.s, inner);
+    release(&p.s, h);
+    leave_session(&spiller);
+    end_pair(&p);
+}
+
+/* -- recovery ---------------------------------------------------------------------------------- */
+
+static void test_recovery(void) {
+    Pair p = new_pair();
+    PrHandle last = make_chain(&p, 5), h[2], many[6];
+    for (int i = 0; i < 6; i++) {
+        many[i] = submit(&p, SIZE, i ? &many[i - 1] : NULL, i != 0, 1, 3, NULL);
+        run_one(&p, 0);
+    }
+    submit(&p, SIZE, many, 6, 2, 3, h);
+    run_one(&p, 0);
+    for (int i = 0; i < 6; i++) release(&p.s, many[i]);
+    uint64_t bytes = p.s.control->lineage_bytes;
+    pr_recover(&p.s, 0, 0, "");
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_lineage, 12);
+    EQUAL(p.s.control->lineage_bytes, bytes);
+    discard(&p, last);
+    discard(&p, h[1]);
+    EQUAL(again(&p, last), 0);
+    EQUAL(again(&p, h[1]), 0);
+    pr_recover(&p.s, 0, 0, "");
+    SOUND(&p.s);
+    for (int i = 0; i < 12; i++) run_one(&p, 0);
+    CHECK(idle(&p));
+    CHECK(number_of(&p, last) > 0 && number_of(&p, h[1]) > 0);
+    release(&p.s, h[0]);
+    release(&p.s, h[1]);
+    pr_recover(&p.s, 0, 0, "");
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_lineage, 5);
+    release(&p.s, last);
+    end_pair(&p);
+}
+
+/* The only one that held a result dies. */
+static void test_holder_dies(void) {
+    Pair p = new_pair();
+    PrHandle last = make_chain(&p, 5);
+    PrSession other = join_session(&p.s, PR_CLIENT);
+    pr_hold(&other, pr_slot(last));
+    release(&p.s, last);
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_lineage, 5);
+    atomic_store(&other.self->state, PR_PROCESS_DEAD);
+    pr_recover(&p.s, 0, 0, "");
+    SOUND(&p.s);
+    EQUAL(live_objects(&p.s), 0);
+    end_pair(&p);
+}
+
+/* Who has it made again dies when its task is WAITING, and the result not PENDING yet. */
+static void test_dies_while_it_asks(void) {
+    Pair p = new_pair();
+    PrHandle parent = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    run_one(&p, 0);
+    PrHandle h = submit(&p, SIZE, &parent, 1, 1, 3, NULL);
+    run_one(&p, 0);
+    release(&p.s, parent);
+    discard(&p, h);
+    pr_set_task_state(&p.s.tasks[atomic_load(&p.s.objects[pr_slot(h)].owner)], PR_TASK_WAITING);
+    pr_recover(&p.s, 0, 0, "");
+    SOUND(&p.s);
+    EQUAL(state_of(&p.s, h), PR_OBJECT_PENDING);
+    run_one(&p, 0); /* it finds that what it needs is gone, and asks for that */
+    CHECK(number_of(&p, h) > 0);
+    release(&p.s, h);
+    end_pair(&p);
+}
+
+/* The worker that makes it again dies when the results are sealed, and the task is not over. */
+static void test_worker_dies_at_the_end(void) {
+    Pair p = new_pair();
+    uint32_t task;
+    uint8_t *data;
+    two_cpus(&p);
+    PrHandle h = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    run_one(&p, 0);
+    discard(&p, h);
+    EQUAL(again(&p, h), 0);
+    PrSession other = join_session(&p.s, PR_WORKER);
+    EQUAL(pr_next_task(&other, &task, soon()), 0);
+    EQUAL(pr_room(&other, pr_slot(h), SIZE, 0, &data), 0);
+    write_value(data, SIZE, 1);
+    pr_enter(&other);
+    pr_make_ready(&other, pr_slot(h), PR_OBJECT_SEALED);
+    pr_leave(&other);
+    atomic_store(&other.self->state, PR_PROCESS_DEAD);
+    pr_recover(&p.s, 0, 0, "");
+    SOUND(&p.s);
+    EQUAL(number_of(&p, h), 1);
+    discard(&p, h);
+    EQUAL(refused(&p, h, h), PR_WHY_FAILED | PR_WHY_FREED);
+    release(&p.s, h);
+    end_pair(&p);
+}
+
+int main(void) {
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    RUN(test_made_again);
+    RUN(test_not_kept);
+    RUN(test_read_meanwhile);
+    RUN(test_several_results);
+    RUN(test_references_inside);
+    RUN(test_fails_this_time);
+    RUN(test_cancelled_this_time);
+    RUN(test_chain);
+    RUN(test_diamond);
+    RUN(test_over_early);
+    RUN(test_arguments);
+    RUN(test_limit);
+    RUN(test_eviction);
+    RUN(test_lost_file);
+    RUN(test_recovery);
+    RUN(test_holder_dies);
+    RUN(test_dies_while_it_asks);
+    RUN(test_worker_dies_at_the_end);
+    puts("ok");
+    return 0;
+}

@@ -1,0 +1,9 @@
+from typing import Any
+
+from ._object import ObjectRef
+
+def wait(
+    refs: list[Any], num_returns: int, timeout: float | None
+) -> tuple[list[Any], list[Any]]: ...
+def check_unique(refs: list[Any]) -> int: ...
+def ready(ref: ObjectRef[Any]) -> bool: ...
