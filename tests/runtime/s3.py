@@ -35,7 +35,9 @@ def meets(environment):
         return True
     if not others.acquire(blocking=False):
         together.set()
-    return together.wait(20)
+    elif not together.wait(10):
+        others.release()
+    return together.is_set()
 
 def answer(environment, start):
     if mode == b"f" or mode == b"m" and not meets(environment):
