@@ -8,6 +8,8 @@ import resource
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import gates
 import numpy as np
@@ -201,8 +203,9 @@ def test_files_go_though_processes_are_killed(tmp_path, victim):
         gates.until(lambda: not os.listdir(tmp_path))
 
 
-def stop_while_it_writes(pid: int, place: str) -> None:
-    """Once it has a file open there that it is about to write."""
+@contextmanager
+def stopped_while_it_writes(pid: int, place: str) -> Iterator[None]:
+    """Stands still with a file open there that it is about to write; goes on afterwards."""
 
     def has_one_open() -> bool:
         return any(link.startswith(place) for link in open_files(pid))
@@ -212,8 +215,15 @@ def stop_while_it_writes(pid: int, place: str) -> None:
         os.kill(pid, signal.SIGSTOP)
         gates.until(lambda: is_stopped(pid))
         if has_one_open():
-            return
+            break
         os.kill(pid, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except ProcessLookupError:
+            pass  # the node has killed it
 
 
 def open_files(pid: int) -> list[str]:
@@ -260,21 +270,15 @@ def test_nothing_is_left_if_processes_are_killed_while_a_file_is_written(tmp_pat
         told = running.told()
         (spiller,) = told["spiller"]
         watch = Watch([spiller, told["node"], *told["workers"]])
-        stop_while_it_writes(spiller, place)
-        if victim in ("node", "both"):
-            os.kill(told["node"], signal.SIGKILL)
-        if victim in ("driver", "both"):
-            running.kill()
-        if victim == "node":
-            assert (
-                "the session's node process died" in running.told()
-            )  # while the spiller stands still
-            assert running.told() == []
-            assert not os.path.exists(told["directory"])
-        try:
-            os.kill(spiller, signal.SIGCONT)
-        except ProcessLookupError:
-            assert victim == "driver"  # the node has killed it
+        with stopped_while_it_writes(spiller, place):
+            if victim in ("node", "both"):
+                os.kill(told["node"], signal.SIGKILL)
+            if victim in ("driver", "both"):
+                running.kill()
+            if victim == "node":
+                assert "the session's node process died" in running.told()
+                assert running.told() == []
+                assert not os.path.exists(told["directory"])
         assert watch.ended()
         gates.until(lambda: not os.listdir(tmp_path))
 
