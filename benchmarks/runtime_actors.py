@@ -12,28 +12,10 @@ import sys
 from typing import Any
 
 from runtime_measure import Run, clock
+from runtime_servers import AsyncServer, Server
 
 PAIRS = max(1, (os.cpu_count() or 2) // 2)
 TASKS = 4  # that call the actors, of "n:n"
-
-
-class Server:
-    def small_value(self) -> bytes:
-        return b"ok"
-
-    def small_value_arg(self, value: object) -> bytes:
-        return b"ok"
-
-    def length(self, value: Any) -> int:
-        return len(value)
-
-
-class AsyncServer:
-    async def small_value(self) -> bytes:
-        return b"ok"
-
-    async def small_value_with_arg(self, value: object) -> bytes:
-        return b"ok"
 
 
 def servers(ray: Any, cls: type, count: int = PAIRS, **options: Any) -> list[Any]:
