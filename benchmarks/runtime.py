@@ -41,7 +41,7 @@ import runtime_executors
 import runtime_ray
 from environment import ROOT, PeerError, commit, interpreter, machine
 from runtime_measure import Settings, answers, descendants, name_of
-from runtime_report import print_report, print_row, write_table
+from runtime_report import print_report, print_row, updated, write_table
 from runtime_rows import CURVES, NAMES, PEERS, ROWS
 
 RESULTS = ROOT / "benchmarks" / "results" / "runtime.json"
@@ -179,6 +179,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER")
     parser.add_argument("--limit", type=float, help="seconds a row may take, for all rows")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON file")
+    parser.add_argument(
+        "--update", action="store_true", help="keep the other rows that the JSON file has"
+    )
     parser.add_argument("--docs", action="store_true", help=f"put the table into {DOCS.name}")
     parser.add_argument("--list", action="store_true", help="list rows and peers")
     arguments = parser.parse_args()
@@ -262,6 +265,8 @@ def main() -> None:
         end_all()
         results["seconds"] = round(time.monotonic() - started, 1)
         results["targets"] = print_report(results)
+        if arguments.update:
+            results = updated(json.loads(arguments.output.read_text()), results)
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")
         print(f"\n{arguments.output} written after {results['seconds']:.0f} s")

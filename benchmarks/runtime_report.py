@@ -242,6 +242,7 @@ def markdown(results: dict) -> str:
         f"{machine['cores']} cores, {machine['memory_gib']} GiB, with `{results['command']}`: "
         f"median of {settings['rounds']} rounds. In brackets how many times better pyray is; "
         "“–”: a peer has nothing of the kind.",
+        *(line for text in later_lines(results) for line in ("", text)),
         *row_tables(results),
         *curve_tables(results),
         "",
@@ -255,6 +256,39 @@ def markdown(results: dict) -> str:
         f"Versions: {versions}.",
     ]
     return "\n".join(parts) + "\n"
+
+
+def updated(results: dict, later: dict) -> dict:
+    """The results with what was measured later instead, and a note of which that is."""
+    names = [*later["rows"], *later["curves"]]
+    notes = [
+        {**note, "rows": [name for name in note["rows"] if name not in names]}
+        for note in results.get("later", [])
+    ]
+    this = {key: later[key] for key in ("when", "commit", "command")}
+    merged = {
+        **results,
+        "rows": {**results["rows"], **later["rows"]},
+        "curves": {**results["curves"], **later["curves"]},
+        "peers": {
+            name: later["peers"].get(name) or title for name, title in results["peers"].items()
+        }
+        | later["peers"],
+        "versions": {**results["versions"], **{k: v for k, v in later["versions"].items() if v}},
+        "later": [note for note in notes if note["rows"]] + [{**this, "rows": names}],
+    }
+    merged["targets"] = judge(merged)
+    return merged
+
+
+def later_lines(results: dict) -> list[str]:
+    """Which rows were measured in a run of their own."""
+    titles = {name: row.title for name, row in (*ROWS.items(), *CURVES.items())}
+    return [
+        f"Measured {note['when'][:10]} on commit {note['commit']}, in one run of"
+        f" `{note['command']}`: {'; '.join(titles[name] for name in note['rows'])}."
+        for note in results.get("later", [])
+    ]
 
 
 def write_table(results: dict, path: Path) -> None:

@@ -260,17 +260,16 @@ static int check_queues(Check *c) {
 
 static int check_returns(Check *c, uint32_t task) {
     const PrTask *t = &c->s->tasks[task];
-    uint32_t slot = t->first_return;
-    for (uint32_t i = 0; i < t->n_returns; i++) {
+    uint32_t n = 0;
+    for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(c->s, t, slot), n++) {
         PASS(count_slot(c, slot));
         REQUIRE(!c->objects[slot]);
         c->objects[slot] = IN_RETURNS;
         int state = pr_state(object_word(c, slot));
         REQUIRE(state != PR_OBJECT_RESERVED);
         REQUIRE(state != PR_OBJECT_PENDING || atomic_load(&object_at(c, slot)->owner) == task);
-        slot = atomic_load(&object_at(c, slot)->next);
     }
-    REQUIRE(!t->n_returns || slot == 0);
+    REQUIRE(n == t->n_returns || t->flags & PR_TASK_ITEMS);
     return 0;
 }
 
@@ -291,24 +290,30 @@ static int check_pending(Check *c, uint32_t task) {
 
 /* -- lineage ----------------------------------------------------------------------------------- */
 
+static void count_wanted(const Check *c, PrHandle h) {
+    if (pr_same(object_word(c, pr_slot(h)), h)) c->wanted[pr_slot(h)]++;
+}
+
 /* One that is DONE: it holds what has no lineage of its own. */
 static int check_done(Check *c, uint32_t task) {
     const PrTask *t = &c->s->tasks[task];
     const PrDependency *d = pr_dependencies(c->s, t);
-    uint32_t slot = t->first_return, wanted = 0;
+    uint32_t wanted = 0, n;
+    const uint64_t *nested = pr_nested(c->s, t, &n);
     REQUIRE((t->dependencies != 0) == (t->n_dependencies > PR_INLINE_DEPENDENCIES));
     if (t->dependencies)
         PASS(note_block(c, t->dependencies, t->n_dependencies * sizeof(PrDependency)));
     for (uint32_t k = 0; k < t->n_dependencies; k++) {
-        PrObject *o = object_at(c, pr_slot(d[k].object));
-        if (atomic_load(&d[k].next) != PR_WEAK) PASS(count_handle(c, d[k].object));
-        else if (pr_same(atomic_load(&o->state), d[k].object)) c->wanted[pr_slot(d[k].object)]++;
+        if (pr_is_weak(&d[k])) count_wanted(c, d[k].object);
+        else PASS(count_handle(c, d[k].object));
     }
+    for (uint32_t k = 0; k < n; k++)
+        if (nested[k] & PR_UNHELD) count_wanted(c, nested[k] & ~PR_UNHELD);
     if (t->arguments) PASS(count_handle(c, t->arguments));
     if (t->label) PASS(count_slot(c, t->label));
-    for (uint32_t i = 0; i < t->n_returns; i++) {
+    for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(c->s, t, slot)) {
         PrObject *o = object_at(c, slot);
-        REQUIRE(slot && slot < c->n_objects && !c->objects[slot]);
+        REQUIRE(slot < c->n_objects && !c->objects[slot]);
         REQUIRE(pr_state(object_word(c, slot)) == PR_OBJECT_SEALED);
         c->objects[slot] = IN_RETURNS;
         if (object_word(c, slot) & PR_LINEAGE) {
@@ -318,7 +323,6 @@ static int check_done(Check *c, uint32_t task) {
         } else {
             PASS(count_slot(c, slot));
         }
-        slot = atomic_load(&o->next);
     }
     REQUIRE(wanted);
     return 0;
@@ -496,7 +500,8 @@ static int check_contents(Check *c, PrObject *o) {
     REQUIRE(!(word & PR_BLOCK) == !(o->place || word & PR_OUT));
     REQUIRE(!pr_maker(o) || pr_copy_of(o)->wanted == c->wanted[o - c->s->objects]);
     if (word & PR_BLOCK && !(word & PR_ACTOR)) PASS(check_copy(c, o, word));
-    for (uint32_t i = 0; i < o->n_refs; i++) PASS(count_handle(c, pr_refs_in(c->s, o)[i]));
+    for (uint32_t i = 0; i < o->n_refs; i++)
+        if (!(pr_refs_in(c->s, o)[i] & PR_UNHELD)) PASS(count_handle(c, pr_refs_in(c->s, o)[i]));
     REQUIRE(atomic_load(&o->dependants) == PR_CLOSED);
     REQUIRE(o->place || word & PR_OUT || o->size <= pr_inline_room(o));
     return 0;

@@ -13,6 +13,8 @@
 #include "spill.h"
 #include "task.h"
 
+enum { MOST_RESULTS = UINT16_MAX };
+
 /* -- objects ----------------------------------------------------------------------------------- */
 
 static PrHandle maker_of(const PrSession *s, const PrObject *o, uint64_t word) {
@@ -100,15 +102,15 @@ static void list_task(List *l, uint32_t task, PrHandle handle) {
     const PrSession *s = l->s;
     const PrTask *t = &s->tasks[task];
     int32_t pid = pid_of(s, atomic_load(&t->owner));
-    uint32_t n = PR_ONCE(t->n_dependencies), slot = atomic_load(&t->first_return);
+    uint32_t n = PR_ONCE(t->n_dependencies), slot = pr_first_result(t);
     const PrDependency *d = dependencies(s, t, n);
     for (uint32_t k = 0; d && k < n; k++)
         note_handle(l, PR_ONCE(d[k].object), PR_HELD_AS_DEPENDENCY, handle, pid);
     note_handle(l, PR_ONCE(t->arguments), PR_HELD_AS_ARGUMENTS, handle, pid);
     note(l, PR_ONCE(t->label), PR_HELD_AS_LABEL, handle, pid);
-    for (uint32_t k = 0; k < atomic_load(&t->n_returns) && pr_object_in(s, slot); k++) {
+    for (uint32_t k = 0; k < MOST_RESULTS && pr_object_in(s, slot); k++) {
         note(l, slot, PR_HELD_AS_RESULT, handle, pid);
-        slot = atomic_load(&s->objects[slot].next);
+        slot = pr_next_result(s, t, slot);
     }
 }
 
@@ -117,17 +119,17 @@ static void list_done(List *l, uint32_t task, PrHandle handle) {
     const PrSession *s = l->s;
     const PrTask *t = &s->tasks[task];
     int32_t pid = pid_of(s, atomic_load(&t->owner));
-    uint32_t n = PR_ONCE(t->n_dependencies), slot = atomic_load(&t->first_return);
+    uint32_t n = PR_ONCE(t->n_dependencies), slot = pr_first_result(t);
     const PrDependency *d = dependencies(s, t, n);
     for (uint32_t k = 0; d && k < n; k++)
         if (atomic_load(&d[k].next) != PR_WEAK)
             note_handle(l, PR_ONCE(d[k].object), PR_HELD_BY_LINEAGE, handle, pid);
     note_handle(l, PR_ONCE(t->arguments), PR_HELD_BY_LINEAGE, handle, pid);
     note(l, PR_ONCE(t->label), PR_HELD_AS_LABEL, handle, pid);
-    for (uint32_t k = 0; k < atomic_load(&t->n_returns) && pr_object_in(s, slot); k++) {
+    for (uint32_t k = 0; k < MOST_RESULTS && pr_object_in(s, slot); k++) {
         if (!(atomic_load(&s->objects[slot].state) & PR_LINEAGE))
             note(l, slot, PR_HELD_BY_LINEAGE, handle, pid);
-        slot = atomic_load(&s->objects[slot].next);
+        slot = pr_next_result(s, t, slot);
     }
 }
 

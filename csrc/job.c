@@ -51,10 +51,10 @@ static uint32_t refs_of(const PrSession *s, int pid, uint32_t slot) {
 
 /* Whether anything but the task and the driver refers to one of its results. */
 static int is_wanted(const PrSession *s, PrTask *t, int pid) {
-    uint32_t slot = atomic_load(&t->first_return), n = atomic_load(&t->n_returns);
-    for (uint32_t i = 0; i < n && slot; i++) {
+    uint32_t slot = pr_first_result(t);
+    for (uint32_t i = 0; i <= UINT16_MAX && slot; i++) {
         if (atomic_load(&s->objects[slot].refs) > 1 + refs_of(s, pid, slot)) return 1;
-        slot = atomic_load(&s->objects[slot].next);
+        slot = pr_next_result(s, t, slot);
     }
     return 0;
 }

@@ -7,9 +7,10 @@
  * A task is kept if it may be tried again and one of its results is large: small ones cannot be
  * lost. Those of its results that have blocks get PR_LINEAGE; as long as the task is there, it is
  * their `owner`, else that is 0. A DONE task holds its arguments and label, and those of its
- * results and dependencies that have no lineage of their own. Of dependencies that have, it counts
- * itself into PrCopy.wanted instead (PR_WEAK): they are not kept, but can be made again, as long as
- * it may need them. A result that nobody holds any more gives its value back, and keeps its slot,
+ * results and dependencies, and objects in its arguments, that have no lineage of their own. Of
+ * those that have, it counts itself into PrCopy.wanted instead (PR_WEAK, PR_UNHELD): they are not
+ * kept, but can be made again, as long as it may need them. (The object of its arguments is the
+ * task's alone.) A result that nobody holds any more gives its value back, and keeps its slot,
  * while its task is there. A task is there as long as one of its results with a lineage is held, or
  * wanted.
  *
@@ -24,7 +25,10 @@
 #include "spill.h"
 #include "task.h"
 
-enum { PR_LINEAGE_TASK = 256 }; /* bytes that a DONE task counts beside its arguments */
+enum {
+    PR_LINEAGE_TASK = 256,  /* bytes that a DONE task counts beside its arguments */
+    PR_LINEAGE_ITEMS = 1024 /* items of a generator that can be made again: the first ones */
+};
 
 /* Why a value cannot be made again, of an object with a block: PrCopy.why. */
 typedef enum {
@@ -44,6 +48,15 @@ typedef enum {
 int pr_keep_task(PrSession *s, uint32_t task);
 /* It is over, and not kept. Inside. */
 void pr_uncover(PrSession *s, const PrTask *t);
+/* An item, sealed and held by this process, of the generator that it runs: the task can make it
+ * again from now on, if there is a point in it. As long as the task runs, slots of items that
+ * nobody refers to stay. Inside. */
+void pr_cover_item(PrSession *s, uint32_t task, uint32_t slot, uint32_t number);
+/* A generator is over, DYING by this process since that epoch, and not kept. Inside; may wait for
+ * locks. */
+void pr_drop_items(PrSession *s, const PrTask *t, uint64_t epoch);
+/* Of a generator that runs again: the item of that number; 0: it is not needed. */
+uint32_t pr_item(const PrSession *s, const PrTask *t, uint32_t number);
 /* The last reference of this process' to something with PR_LINEAGE went: pr_bury will look. */
 void pr_note_unheld(PrSession *s, PrHandle object);
 /* Looks, and ends what was to be ended. Inside; may wait for locks. */
@@ -64,8 +77,29 @@ int pr_discard(PrSession *s, uint32_t slot);
 /* Its value is given back, wherever it is, but for the blocks that it was in. Nobody reads it, and
  * it is OUT, or nobody refers to it. Under the lineage's lock. */
 void pr_take_value(PrSession *s, PrObject *o, uint64_t blocks[2]);
+/* Gives those back, once the lock is. Inside; may wait for locks. */
+void pr_free_taken(PrSession *s, uint64_t blocks[2]);
 
-/* -- for recover.c and check.c ----------------------------------------------------------------- */
+/* -- shared by lineage.c, reconstruct.c, recover_lineage.c and check.c --------------------------
+ */
+
+/* The handles behind a task's arguments, of objects that those refer to. NULL if there are none. */
+uint64_t *pr_nested(const PrSession *s, const PrTask *t, uint32_t *n);
+PrDependency *pr_own_dependencies(const PrSession *s, PrTask *t);
+/* A result of a task that is not over. */
+int pr_is_undecided(PrObject *o);
+/* Takes it out of the list of DONE tasks. */
+void pr_unlink_done(PrSession *s, PrTask *t);
+/* One that is to run holds all that it needs. */
+void pr_clear_marks(PrSession *s, PrTask *t);
+
+static inline PrObject *pr_object_of(const PrSession *s, PrHandle h) {
+    return &s->objects[pr_slot(h)];
+}
+
+static inline int pr_is_weak(const PrDependency *d) {
+    return atomic_load_explicit(&d->next, memory_order_relaxed) == PR_WEAK;
+}
 
 /* At the end of the list. */
 void pr_link_done(PrSession *s, uint32_t task);

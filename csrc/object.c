@@ -335,7 +335,8 @@ static void empty(PrSession *s, uint32_t slot) {
     if (word & PR_STREAM) pr_drop_stream(s, o);
     if (o->n_refs) {
         const uint64_t *targets = pr_refs_in(s, o);
-        for (uint32_t i = 0; i < o->n_refs; i++) pr_unref(s, pr_slot(targets[i]));
+        for (uint32_t i = 0; i < o->n_refs; i++)
+            if (!(targets[i] & PR_UNHELD)) pr_unref(s, pr_slot(targets[i]));
     }
     if (word & PR_BLOCK && !(word & PR_ACTOR)) pr_drop_copy(s, o);
     pr_block_free(s, &o->place);

@@ -134,11 +134,8 @@ void pr_free_task(PrTask *t) {
 }
 
 static int all_ready(PrSession *s, const PrTask *t) {
-    uint32_t slot = t->first_return;
-    for (uint32_t i = 0; i < t->n_returns; i++) {
+    for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot))
         if (!pr_is_ready(atomic_load(&s->objects[slot].state))) return 0;
-        slot = atomic_load(&s->objects[slot].next);
-    }
     return t->n_returns > 0;
 }
 
@@ -238,12 +235,11 @@ static void count_tasks(Rebuild *r) {
         for (uint32_t k = 0; k < t->n_dependencies; k++) count(r, d[k].object);
         if (t->arguments) count(r, t->arguments);
         if (t->label) count(r, t->label);
-        uint32_t slot = t->first_return;
-        for (uint32_t k = 0; k < t->n_returns; k++) {
+        for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot)) {
             count(r, slot);
             r->claimed[slot] = 1;
-            slot = atomic_load(&s->objects[slot].next);
         }
+        pr_claim_items(r, t);
     }
 }
 
@@ -275,7 +271,10 @@ static void count_contents(Rebuild *r) {
         if (word & PR_STREAM && (is_value(o) || pr_state(word) == PR_OBJECT_PENDING))
             count_stream(r, o);
         if (!is_value(o)) continue;
-        for (uint32_t k = 0; k < o->n_refs; k++) count(r, pr_refs_in(s, o)[k]);
+        for (uint32_t k = 0; k < o->n_refs; k++) {
+            PrHandle h = pr_refs_in(s, o)[k];
+            if (!(h & PR_UNHELD)) count(r, h);
+        }
     }
 }
 
@@ -345,9 +344,10 @@ void pr_free_unreferenced(Rebuild *r, uint32_t slot) {
         if (word & PR_ACTOR) drop_actor(r, *pr_actor_in(o), &list);
         if (word & PR_STREAM) item = ((PrStream *)(void *)o->bytes)->first;
         while (item || i < o->n_refs) {
-            uint32_t target = item ? item : pr_slot(pr_refs_in(s, o)[i++]);
-            PrObject *t = &s->objects[target];
-            if (item) item = atomic_load(&t->next);
+            PrHandle h = item ? item : pr_refs_in(s, o)[i++];
+            uint32_t target = pr_slot(h);
+            if (h & PR_UNHELD) continue;
+            if (item) item = atomic_load(&s->objects[target].next);
             drop(s, target, &list);
         }
         free_object(o);

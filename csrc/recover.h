@@ -65,6 +65,8 @@ void pr_rebuild_actors(Rebuild *r);
 void pr_settle_repeated(Rebuild *r);
 /* What a DONE task refers to; its results are claimed. */
 void pr_count_done(Rebuild *r, const PrTask *t);
+/* Items of a generator that is not over are claimed, too. */
+void pr_claim_items(Rebuild *r, const PrTask *t);
 /* Of which results the lineage is wanted, once all tasks are counted. */
 void pr_count_wanted(Rebuild *r);
 /* Once objects are settled: DONE tasks, and values, that nobody needs any more go. */

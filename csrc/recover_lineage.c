@@ -5,18 +5,13 @@
 #include "lineage.h"
 #include "recover.h"
 
-static uint32_t next_return(const PrSession *s, uint32_t slot) {
-    return atomic_load(&s->objects[slot].next);
-}
-
 static int has_lineage(const PrSession *s, uint32_t slot) {
     return (atomic_load(&s->objects[slot].state) & PR_LINEAGE) != 0;
 }
 
 /* It was to be run again when who did that died: the rest of its results. */
 static void make_pending(PrSession *s, const PrTask *t) {
-    uint32_t slot = t->first_return;
-    for (uint32_t i = 0; i < t->n_returns; i++, slot = next_return(s, slot)) {
+    for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot)) {
         PrObject *o = &s->objects[slot];
         uint64_t word = atomic_load(&o->state);
         if (!(word & PR_LINEAGE) || !pr_is_gone(o)) continue;
@@ -28,8 +23,9 @@ static void make_pending(PrSession *s, const PrTask *t) {
 
 void pr_settle_repeated(Rebuild *r) {
     for (uint32_t i = 1; i < r->n_tasks; i++) {
-        const PrTask *t = &r->s->tasks[i];
+        PrTask *t = &r->s->tasks[i];
         int state = pr_state(atomic_load(&t->state));
+        if (is_pending(t)) pr_clear_marks(r->s, t);
         if (state == PR_TASK_WAITING || state == PR_TASK_READY) make_pending(r->s, t);
     }
 }
@@ -37,24 +33,41 @@ void pr_settle_repeated(Rebuild *r) {
 void pr_count_done(Rebuild *r, const PrTask *t) {
     PrSession *s = r->s;
     const PrDependency *d = pr_dependencies(s, t);
-    uint32_t slot = t->first_return;
     for (uint32_t k = 0; k < t->n_dependencies; k++)
-        if (atomic_load(&d[k].next) != PR_WEAK) count(r, d[k].object);
+        if (!pr_is_weak(&d[k])) count(r, d[k].object);
     if (t->arguments) count(r, t->arguments);
     if (t->label) count(r, t->label);
-    for (uint32_t i = 0; i < t->n_returns; i++, slot = next_return(s, slot)) {
+    for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot)) {
         if (has_lineage(s, slot)) r->claimed[slot] = 1;
         else count(r, slot);
     }
 }
 
-/* The object of that generation whose lineage a DONE task wants kept, or NULL. */
-static PrObject *wanted_object(const PrSession *s, const PrDependency *d) {
-    PrObject *o = &s->objects[pr_slot(d->object)];
+void pr_claim_items(Rebuild *r, const PrTask *t) {
+    uint32_t flags = t->flags & (PR_TASK_STREAMING | PR_TASK_CALL | PR_TASK_ITEMS);
+    if (flags != PR_TASK_STREAMING) return;
+    for (uint32_t slot = atomic_load(&t->items); slot;
+         slot = pr_copy_of(&r->s->objects[slot])->next_item)
+        r->claimed[slot] = 1;
+}
+
+/* A DONE task wants that object's lineage kept, or, with -1, no more. */
+static void want(const PrSession *s, PrHandle h, int change) {
+    PrObject *o = pr_object_of(s, h);
     uint64_t word = atomic_load(&o->state);
     int state = pr_state(word);
-    if (atomic_load(&d->next) != PR_WEAK || !pr_same(word, d->object) || !pr_maker(o)) return NULL;
-    return state >= PR_OBJECT_PENDING && state <= PR_OBJECT_FAILED ? o : NULL;
+    if (pr_same(word, h) && pr_maker(o) && state >= PR_OBJECT_PENDING && state <= PR_OBJECT_FAILED)
+        pr_copy_of(o)->wanted += (uint32_t)change;
+}
+
+static void want_all(const PrSession *s, const PrTask *t, int change) {
+    const PrDependency *d = pr_dependencies(s, t);
+    uint32_t n;
+    const uint64_t *nested = pr_nested(s, t, &n);
+    for (uint32_t k = 0; k < t->n_dependencies; k++)
+        if (pr_is_weak(&d[k])) want(s, d[k].object, change);
+    for (uint32_t k = 0; k < n; k++)
+        if (nested[k] & PR_UNHELD) want(s, nested[k] & ~PR_UNHELD, change);
 }
 
 void pr_count_wanted(Rebuild *r) {
@@ -70,11 +83,7 @@ void pr_count_wanted(Rebuild *r) {
     }
     for (uint32_t i = 1; i < r->n_tasks; i++) {
         const PrTask *t = &s->tasks[i];
-        const PrDependency *d = pr_dependencies(s, t);
-        for (uint32_t k = 0; pr_is_done(t) && k < t->n_dependencies; k++) {
-            PrObject *o = wanted_object(s, &d[k]);
-            if (o) pr_copy_of(o)->wanted++;
-        }
+        if (pr_is_done(t)) want_all(s, t, 1);
     }
 }
 
@@ -83,15 +92,15 @@ void pr_count_wanted(Rebuild *r) {
 /* Values that nobody holds go; whether there were any, and whether any result is wanted. */
 static int settle_results(Rebuild *r, const PrTask *t, int *wanted) {
     PrSession *s = r->s;
-    uint32_t slot = t->first_return;
     int changed = 0;
-    for (uint32_t i = 0; i < t->n_returns; i++, slot = next_return(s, slot)) {
+    for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot)) {
         PrObject *o = &s->objects[slot];
         PrCopy *c = pr_copy_of(o);
         if (!has_lineage(s, slot)) continue;
         *wanted |= atomic_load(&o->refs) || c->wanted;
         if (atomic_load(&o->refs) || pr_is_gone(o)) continue;
-        for (uint32_t k = 0; k < o->n_refs; k++) pr_drop(r, pr_slot(pr_refs_in(s, o)[k]));
+        for (uint32_t k = 0; k < o->n_refs; k++)
+            if (!(pr_refs_in(s, o)[k] & PR_UNHELD)) pr_drop(r, pr_slot(pr_refs_in(s, o)[k]));
         o->n_refs = 0;
         atomic_fetch_or(&o->state, PR_OUT | PR_BLOCK);
         o->place = c->handles = 0;
@@ -104,16 +113,13 @@ static int settle_results(Rebuild *r, const PrTask *t, int *wanted) {
 static void end_lineage(Rebuild *r, PrTask *t) {
     PrSession *s = r->s;
     const PrDependency *d = pr_dependencies(s, t);
-    uint32_t slot = t->first_return, n = t->n_returns;
-    for (uint32_t k = 0; k < t->n_dependencies; k++) {
-        PrObject *o = wanted_object(s, &d[k]);
-        if (o) pr_copy_of(o)->wanted--;
-        else if (atomic_load(&d[k].next) != PR_WEAK) pr_drop(r, pr_slot(d[k].object));
-    }
+    want_all(s, t, -1);
+    for (uint32_t k = 0; k < t->n_dependencies; k++)
+        if (!pr_is_weak(&d[k])) pr_drop(r, pr_slot(d[k].object));
     if (t->arguments) pr_drop(r, pr_slot(t->arguments));
     if (t->label) pr_drop(r, t->label);
-    for (uint32_t i = 0, next; i < n; i++, slot = next) {
-        next = next_return(s, slot);
+    for (uint32_t slot = pr_first_result(t), next; slot; slot = next) {
+        next = pr_next_result(s, t, slot);
         if (!has_lineage(s, slot)) {
             pr_drop(r, slot);
             continue;

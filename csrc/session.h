@@ -124,15 +124,19 @@ typedef struct {
     _Atomic uint32_t pins;     /* processes that read the block: a cache of their bitmaps */
     _Atomic uint32_t used;     /* when it was made, or last read: pr_tick */
     _Atomic uint32_t file;     /* that has a copy of the message; 0: none has */
-    _Atomic uint32_t writing;  /* by the spiller, into a file */
     _Atomic uint32_t verified; /* a number of the state in which the file was when it was read */
-    _Atomic uint32_t given_up; /* how often it could not be read */
+    _Atomic uint16_t writing;  /* by the spiller, into a file, or from one into memory */
+    _Atomic uint16_t given_up; /* how often it could not be read */
+    _Atomic uint16_t why;      /* it cannot be made again: PrWhy */
+    uint16_t item;             /* of a generator: its number */
+    uint32_t next_item;        /* and the item that was linked before */
     uint32_t wanted;           /* DONE tasks that need it to run again; under the lineage's lock */
-    _Atomic uint32_t why;      /* it cannot be made again: PrWhy */
     uint64_t offset;           /* of the message in that file; stored before `file` */
     uint64_t handles;          /* OUT: place of the handles that were behind the message */
     uint64_t incoming;         /* OUT: place of the block into which it is read again */
 } PrCopy;
+
+_Static_assert(sizeof(PrStream) + sizeof(PrCopy) <= PR_INLINE_OBJECT, "a stream that has failed");
 
 typedef enum {
     PR_FILE_FREE = 0,
@@ -169,6 +173,8 @@ typedef struct {
 } PrDependency;
 
 #define PR_WEAK 1 /* no edge */
+/* In a handle behind the arguments of a DONE task: these do not hold that object. */
+#define PR_UNHELD ((uint64_t)1 << 31)
 
 enum {
     PR_TASK_STREAMING = 1,
@@ -179,7 +185,8 @@ enum {
     PR_TASK_CALL = 64,     /* of a method of `actor` */
     PR_TASK_PUT_OFF = 128, /* WAITING: for pr_resume alone */
     PR_TASK_OVER = 256,    /* a call that was ended while it waited: no pending one any more */
-    PR_TASK_EARLY = 512    /* DONE, and holds results of tasks that are not over yet */
+    PR_TASK_EARLY = 512,   /* DONE, and holds results of tasks that are not over yet */
+    PR_TASK_ITEMS = 1024   /* a generator that is, or was, DONE: its items are its results */
 };
 
 typedef struct {
@@ -204,7 +211,10 @@ typedef struct {
     uint32_t label; /* slot of the object that says its name and limits; 0: none */
     uint16_t arguments_size;
     uint16_t backlog; /* streaming: it waits while so many items are not taken; 0: it never does */
-    _Atomic uint32_t actor; /* slot, with PR_TASK_CREATION or PR_TASK_CALL */
+    union {
+        _Atomic uint32_t actor; /* slot, with PR_TASK_CREATION or PR_TASK_CALL */
+        _Atomic uint32_t items; /* of other generators: the latest item that can be made again */
+    };
     /* generation << 32 | the caller's next call of that actor, which waits until this one is in the
      * actor's queue; 0: none yet; PR_RELEASED: this one is no obstacle to it any more. Of a DONE
      * task: bytes that it counts. */

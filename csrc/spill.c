@@ -191,6 +191,8 @@ static int take_out(PrSession *s, uint32_t slot, uint64_t blocks[2]) {
     if (has_copy && o->n_refs && !c->handles) return PR_BUSY; /* by a recovery in between */
     if (pr_mark_out(o)) return PR_BUSY;
     if (has_copy) {
+        /* Once more: those of a task's arguments may have been marked meanwhile (PR_UNHELD). */
+        if (o->n_refs) memcpy(s->write_base + c->handles, pr_refs_in(s, o), 8ull * o->n_refs);
         blocks[0] = o->place;
         o->place = 0;
     } else {
@@ -254,6 +256,7 @@ void pr_arrive(PrSession *s, uint32_t slot) {
     PrObject *o = &s->objects[slot];
     PrCopy *c = pr_copy_of(o);
     pr_enter(s);
+    pr_lock(s, &s->control->lineage_lock); /* under which handles are marked */
     if (o->n_refs)
         memcpy(s->write_base + c->incoming + ((o->size + 7) & ~7ull), s->read_base + c->handles,
                8ull * o->n_refs);
@@ -265,7 +268,10 @@ void pr_arrive(PrSession *s, uint32_t slot) {
     atomic_fetch_add(&s->control->n_restored, 1);
     atomic_fetch_add(&s->control->restored_bytes, o->size);
     end_fetch(s, slot, PR_OUT | PR_FETCH);
-    pr_block_free(s, &c->handles);
+    uint64_t handles = c->handles;
+    c->handles = 0;
+    pr_unlock(&s->control->lineage_lock);
+    pr_block_free(s, &handles);
     pr_leave(s);
 }
 

@@ -136,6 +136,13 @@ void pr_resolve_edges(PrSession *s, uint64_t edges, uint64_t epoch) {
     if (n) pr_queue_tasks(s, shape, head, tail, n, epoch);
 }
 
+uint32_t pr_next_result(const PrSession *s, const PrTask *t, uint32_t slot) {
+    PrObject *o = &s->objects[slot];
+    if (atomic_load_explicit(&t->flags, memory_order_relaxed) & PR_TASK_ITEMS)
+        return pr_copy_of(o)->next_item;
+    return atomic_load_explicit(&o->next, memory_order_relaxed);
+}
+
 /* -- submission -------------------------------------------------------------------------------- */
 
 static void keep_returns(PrSession *s, uint32_t slot) {
@@ -208,6 +215,7 @@ static void fill(PrSession *s, PrTask *t, const PrCall *call) {
     for (uint32_t k = 0; k < t->n_dependencies; k++) {
         PrObject *o = &s->objects[call->dependencies[k]];
         d[k].object = pr_handle(atomic_load(&o->state), call->dependencies[k]);
+        atomic_store_explicit(&d[k].next, 0, memory_order_relaxed);
         atomic_fetch_add(&o->refs, 1);
     }
     if (call->arguments) atomic_fetch_add(&s->objects[pr_slot(call->arguments)].refs, 1);
@@ -297,7 +305,7 @@ int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
 void pr_bury_task(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
     const PrDependency *d = pr_dependencies(s, t);
-    uint32_t slot = t->first_return, n = t->n_returns, actor = t->actor;
+    uint32_t actor = t->actor;
     uint64_t epoch = pr_epoch(s);
     atomic_store_explicit(&t->worker, s->index, memory_order_relaxed);
     pr_set_task_state(t, PR_TASK_DYING);
@@ -309,12 +317,12 @@ void pr_bury_task(PrSession *s, uint32_t task) {
     for (uint32_t k = 0; k < t->n_dependencies; k++) pr_unref(s, pr_slot(d[k].object));
     if (t->arguments) pr_unref(s, pr_slot(t->arguments));
     if (t->label) pr_unref(s, t->label);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t next = atomic_load_explicit(&s->objects[slot].next, memory_order_relaxed);
+    for (uint32_t slot = pr_first_result(t), next; slot; slot = next) {
+        next = pr_next_result(s, t, slot);
         pr_unref(s, slot);
-        slot = next;
     }
     pr_bury(s);
+    pr_drop_items(s, t, epoch);
     pr_block_free(s, &t->dependencies);
     pr_recycle_task(s, task);
     if (ends) pr_actor_end(s, actor, epoch);
@@ -337,10 +345,8 @@ void pr_finish(PrSession *s, uint32_t task) {
 
 /* Of values that did not come. */
 static void free_rooms(PrSession *s, const PrTask *t) {
-    uint32_t slot = t->first_return;
-    for (uint32_t i = 0; i < t->n_returns; i++) {
+    for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot)) {
         PrObject *o = &s->objects[slot];
-        slot = atomic_load_explicit(&o->next, memory_order_relaxed);
         if (pr_state(atomic_load(&o->state)) == PR_OBJECT_PENDING) pr_block_free(s, &o->place);
     }
 }
@@ -401,13 +407,11 @@ void pr_resume(PrSession *s, PrHandle handle) {
 }
 
 void pr_fail_returns(PrSession *s, uint32_t task, int code, const char *text) {
-    PrTask *t = &s->tasks[task];
-    uint32_t slot = t->first_return;
-    for (uint32_t i = 0; i < t->n_returns; i++) {
-        PrObject *o = &s->objects[slot];
-        uint32_t next = atomic_load_explicit(&o->next, memory_order_relaxed);
-        if (pr_state(atomic_load(&o->state)) == PR_OBJECT_PENDING) pr_fail(s, slot, code, text);
-        slot = next;
+    const PrTask *t = &s->tasks[task];
+    for (uint32_t slot = pr_first_result(t), next; slot; slot = next) {
+        next = pr_next_result(s, t, slot);
+        if (pr_state(atomic_load(&s->objects[slot].state)) == PR_OBJECT_PENDING)
+            pr_fail(s, slot, code, text);
     }
 }
 
@@ -454,13 +458,11 @@ static void fail_like(PrSession *s, uint32_t slot, PrObject *failed) {
 }
 
 void pr_fail_returns_like(PrSession *s, uint32_t task, uint32_t failed) {
-    PrTask *t = &s->tasks[task];
-    uint32_t slot = t->first_return;
-    for (uint32_t i = 0; i < t->n_returns; i++) {
-        uint32_t next = atomic_load_explicit(&s->objects[slot].next, memory_order_relaxed);
+    const PrTask *t = &s->tasks[task];
+    for (uint32_t slot = pr_first_result(t), next; slot; slot = next) {
+        next = pr_next_result(s, t, slot);
         if (pr_state(atomic_load(&s->objects[slot].state)) == PR_OBJECT_PENDING)
             fail_like(s, slot, &s->objects[failed]);
-        slot = next;
     }
 }
 
@@ -626,7 +628,7 @@ void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle)
         if (t->flags & PR_TASK_CREATION) continue;
         /* Nobody keeps the slot from being used again: what was read counts if it was not. */
         if (atomic_load(&t->parent) != parent || !atomic_load(&t->n_returns)) continue;
-        uint32_t slot = atomic_load(&t->first_return);
+        uint32_t slot = pr_first_result(t);
         PrHandle object = pr_handle(atomic_load(&s->objects[slot].state), slot);
         uint64_t after = atomic_load(&t->state);
         state = pr_state(after);

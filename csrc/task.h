@@ -91,6 +91,16 @@ void pr_heard(PrSession *s, uint32_t task);
  * first return's handle. */
 void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle), void *with);
 
+/* What the task makes: its returns; of a generator that is DONE, or runs again after that, those of
+ * its items that can be made again. 0: no more. */
+static inline uint32_t pr_first_result(const PrTask *t) {
+    if (!atomic_load_explicit(&t->n_returns, memory_order_relaxed)) return 0;
+    int items = (atomic_load_explicit(&t->flags, memory_order_relaxed) & PR_TASK_ITEMS) != 0;
+    return atomic_load_explicit(items ? &t->items : &t->first_return, memory_order_relaxed);
+}
+
+uint32_t pr_next_result(const PrSession *s, const PrTask *t, uint32_t slot);
+
 /* -- for object.c, schedule.c and recover.c ---------------------------------------------------- */
 
 const PrDependency *pr_dependencies(const PrSession *s, const PrTask *t);

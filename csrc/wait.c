@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "futex.h"
+#include "lineage.h"
 #include "spill.h"
 
 static int has_item(const PrSession *s, uint32_t waited) {
@@ -264,6 +265,7 @@ int pr_stream_put(PrSession *s, uint32_t stream, PrHandle item) {
         status = PR_ENDED;
     } else {
         atomic_store(&s->objects[slot].next, 0);
+        pr_cover_item(s, atomic_load(&s->objects[stream].owner), slot, atomic_load(&st->produced));
         atomic_fetch_add(&s->objects[slot].refs, 1);
         if (st->first) {
             atomic_store(&s->objects[st->last].next, slot);

@@ -62,7 +62,9 @@ static inline uint64_t check_bytes(const PrSession *s, PrObject *o) {
 /* If its block is there. */
 static inline void check_value(PrSession *s, uint32_t slot) {
     int pinned = pr_pin(s, slot);
-    if (pinned != PR_AWAY) check_bytes(s, &s->objects[slot]);
+    /* It may have been lost meanwhile, and have failed when it was made again. */
+    int is_value = pr_state(atomic_load(&s->objects[slot].state)) == PR_OBJECT_SEALED;
+    if (pinned != PR_AWAY && is_value) check_bytes(s, &s->objects[slot]);
     if (pinned == 1) pr_unpin(s, slot);
 }
 
@@ -281,16 +283,30 @@ static inline PrHandle running_handle(Program *p) {
     return p->task ? pr_handle(atomic_load(&p->s.tasks[p->task].state), p->task) : 0;
 }
 
+/* Arguments, which are the task's alone; perhaps there are none, or no room. */
+static inline PrHandle make_arguments(Program *p) {
+    PrHandle parts[3], h;
+    uint64_t size = any_size(p);
+    uint8_t *data;
+    uint32_t n = p->n_held ? (uint32_t)pick(p, 4) : 0;
+    for (uint32_t i = 0; i < n; i++) parts[i] = any_held(p);
+    if (pick(p, 4) || pr_create(&p->s, size, n, &h, &data)) return 0;
+    write_value(data, size, pick(p, 1 << 20));
+    if (n) memcpy(data + ((size + 7) & ~7ull), parts, 8ull * n);
+    pr_seal(&p->s, h, 0);
+    return h;
+}
+
 static inline void submit_one(Program *p) {
     static const uint32_t counts[] = {0, 1, 1, 1, 1, 2, 3, 70};
     uint32_t dependencies[6], number = (uint32_t)pick(p, 1 << 20);
-    PrHandle returns[70], argument = any_held(p);
+    PrHandle returns[70], arguments = make_arguments(p);
     PrCall call = {.shape = (uint32_t)pick(p, SHAPES),
                    .n_returns = counts[pick(p, 8)],
                    .retries = (int32_t)pick(p, 4) - 1,
                    .dependencies = dependencies,
                    .n_dependencies = some_held(p, dependencies, 6),
-                   .arguments = pick(p, 4) ? 0 : argument,
+                   .arguments = arguments,
                    .label = pick(p, 2) ? 0 : pr_slot(any_held(p)),
                    .inline_arguments = &number,
                    .arguments_size = sizeof number,
@@ -299,7 +315,9 @@ static inline void submit_one(Program *p) {
         call.flags |= PR_TASK_STREAMING;
         call.backlog = (uint32_t)pick(p, 3);
     }
-    if (pr_submit(&p->s, &call, returns)) {
+    int status = pr_submit(&p->s, &call, returns);
+    if (arguments) release(&p->s, arguments);
+    if (status) {
         drop_one(p);
         return;
     }
@@ -310,14 +328,15 @@ static inline void submit_one(Program *p) {
 static inline int seal_results(Program *p, int all) {
     PrSession *s = &p->s;
     PrTask *t = &s->tasks[p->task];
-    uint32_t slot = t->first_return, number;
+    uint32_t number, i = 0;
     memcpy(&number, t->inline_arguments, sizeof number);
-    for (uint32_t i = 0; i < t->n_returns; i++) {
+    for (uint32_t slot = pr_first_result(t), next; slot; slot = next, i++) {
         PrObject *o = &s->objects[slot];
         PrHandle leaf = any_leaf(p);
-        uint32_t next = atomic_load(&o->next), n = leaf ? (uint32_t)pick(p, 3) : 0;
+        uint32_t n = leaf ? (uint32_t)pick(p, 3) : 0;
         uint64_t size = any_size(p);
         uint8_t *data;
+        next = pr_next_result(s, t, slot);
         if (pr_state(atomic_load(&o->state)) == PR_OBJECT_PENDING) {
             if (pr_room(s, slot, size, n, &data)) {
                 pr_fail(s, slot, PR_STORE_FULL, "");
@@ -332,7 +351,6 @@ static inline int seal_results(Program *p, int all) {
             }
             if (!all) return 0;
         }
-        slot = next;
     }
     return 1;
 }
@@ -510,9 +528,13 @@ static inline void work_on(Program *p) {
         else if (!p->creation) pr_block(s), p->blocked = 1;
         break;
     case 1:
-        if (t->flags & PR_TASK_STREAMING) {
-            PrHandle item = put(s, 0, 0, NULL, 0);
-            if (item) {
+        if ((t->flags & (PR_TASK_STREAMING | PR_TASK_ITEMS)) == PR_TASK_STREAMING) {
+            uint64_t size = any_size(p);
+            PrHandle item;
+            uint8_t *data;
+            if (!pr_create(s, size, 0, &item, &data)) {
+                write_value(data, size, pick(p, 1 << 20));
+                pr_seal(s, item, 0);
                 pr_stream_put(s, t->first_return, item);
                 release(s, item);
             }

@@ -37,9 +37,10 @@ typedef struct {
     uint64_t number, size;
 } Work;
 
-/* A task that makes n objects of that size from those, if n_from; they are held. */
-static PrHandle submit(Pair *p, uint64_t size, const PrHandle *from, uint32_t n_from, uint32_t n,
-                       int32_t retries, PrHandle *returns) {
+/* A task that makes n objects of that size from those, if n_from; they are held. Its arguments are
+ * the object `holder`, if not 0. */
+static PrHandle submit_with(Pair *p, uint64_t size, PrHandle holder, const PrHandle *from,
+                            uint32_t n_from, uint32_t n, int32_t retries, PrHandle *returns) {
     static uint64_t numbers = 0;
     uint32_t slots[8];
     Work work = {.number = numbers += 10, .size = size};
@@ -49,10 +50,16 @@ static PrHandle submit(Pair *p, uint64_t size, const PrHandle *from, uint32_t n_
                    .retries = retries,
                    .dependencies = slots,
                    .n_dependencies = n_from,
+                   .arguments = holder,
                    .inline_arguments = &work,
                    .arguments_size = sizeof work};
     EQUAL(pr_submit(&p->s, &call, returns ? returns : &first), 0);
     return returns ? returns[0] : first;
+}
+
+static PrHandle submit(Pair *p, uint64_t size, const PrHandle *from, uint32_t n_from, uint32_t n,
+                       int32_t retries, PrHandle *returns) {
+    return submit_with(p, size, 0, from, n_from, n, retries, returns);
 }
 
 /* Its results hold `inside`, if that is not 0. */
@@ -378,6 +385,42 @@ static void test_arguments(void) {
     end_pair(&p);
 }
 
+/* References inside of the arguments: what can be made again is not held because of them. */
+static void test_references_in_arguments(void) {
+    Pair p = new_pair();
+    PrHandle inner[3] = {submit(&p, SIZE, NULL, 0, 1, 3, NULL), put(&p.s, SIZE, 1, NULL, 0)};
+    run_one(&p, 0);
+    inner[2] = inner[0];
+    PrHandle arguments = put(&p.s, 100, 2, inner, 3);
+    PrHandle h = submit_with(&p, SIZE, arguments, NULL, 0, 1, 3, NULL);
+    release(&p.s, arguments);
+    run_one(&p, 0);
+    SOUND(&p.s);
+    EQUAL(p.s.control->lineage_bytes, 2 * PR_LINEAGE_TASK + 100 + SIZE);
+    release(&p.s, inner[0]);
+    release(&p.s, inner[1]);
+    SOUND(&p.s);
+    CHECK(used_memory(&p.s) < 2 * SIZE + 2000); /* what was put, and the result */
+    EQUAL(p.s.control->n_lineage, 2);
+    pr_recover(&p.s, 0, 0, "");
+    SOUND(&p.s);
+    int64_t number = number_of(&p, h);
+    for (int i = 0; i < 3; i++) {
+        discard(&p, h);
+        EQUAL(again(&p, h), 0);
+        if (i == 2) pr_recover(&p.s, 0, 0, "");
+        SOUND(&p.s);
+        run_one(&p, 0);
+        run_one(&p, 0);
+        CHECK(idle(&p));
+        EQUAL(number_of(&p, h), number);
+        SOUND(&p.s);
+        CHECK(used_memory(&p.s) < 2 * SIZE + 2000);
+    }
+    release(&p.s, h);
+    end_pair(&p);
+}
+
 static void test_limit(void) {
     Pair p = new_pair();
     PrHandle h[100], parent;
@@ -492,6 +535,143 @@ static void test_lost_file(void) {
     end_pair(&p);
 }
 
+/* -- generators -------------------------------------------------------------------------------- */
+
+enum { ITEMS = 4 };
+
+static PrHandle begin_stream(Pair *p, uint32_t *task) {
+    PrHandle stream;
+    PrCall call = {.n_returns = 1, .retries = 3, .flags = PR_TASK_STREAMING};
+    EQUAL(pr_submit(&p->s, &call, &stream), 0);
+    *task = pr_next_queued(&p->w);
+    if (!*task) EQUAL(pr_next_task(&p->w, task, soon()), 0);
+    return stream;
+}
+
+static void yield_one(Pair *p, uint32_t task, uint64_t number) {
+    PrHandle item;
+    uint8_t *data;
+    EQUAL(pr_create(&p->w, SIZE, 0, &item, &data), 0);
+    write_value(data, SIZE, number);
+    pr_seal(&p->w, item, 0);
+    EQUAL(pr_stream_put(&p->w, p->w.tasks[task].first_return, item), 0);
+    release(&p->w, item);
+}
+
+static void end_stream(Pair *p, uint32_t task) {
+    uint8_t *data;
+    uint32_t stream = p->w.tasks[task].first_return;
+    EQUAL(pr_room(&p->w, stream, 1, 0, &data), 0);
+    *data = 0;
+    pr_enter(&p->w);
+    pr_make_ready(&p->w, stream, PR_OBJECT_SEALED);
+    pr_leave(&p->w);
+    pr_finish(&p->w, task);
+}
+
+/* A generator that runs again; how many items it made. */
+static uint32_t yield_again(Pair *p) {
+    uint32_t task = pr_next_queued(&p->w), made = 0;
+    if (!task) EQUAL(pr_next_task(&p->w, &task, soon()), 0);
+    for (uint32_t i = 0; i < ITEMS; i++) {
+        uint32_t slot = pr_item(&p->w, &p->w.tasks[task], i);
+        uint8_t *data;
+        if (!slot || pr_state(atomic_load(&p->w.objects[slot].state)) != PR_OBJECT_PENDING)
+            continue;
+        EQUAL(pr_room(&p->w, slot, SIZE, 0, &data), 0);
+        write_value(data, SIZE, 100 + i);
+        pr_enter(&p->w);
+        pr_make_ready(&p->w, slot, PR_OBJECT_SEALED);
+        pr_leave(&p->w);
+        made++;
+    }
+    pr_finish(&p->w, task);
+    return made;
+}
+
+static void test_generator(void) {
+    Pair p = new_pair();
+    uint32_t task;
+    PrHandle stream = begin_stream(&p, &task), items[ITEMS];
+    for (uint32_t i = 0; i < ITEMS; i++) yield_one(&p, task, 100 + i);
+    for (uint32_t i = 0; i < ITEMS - 1; i++) items[i] = pr_stream_take(&p.s, pr_slot(stream));
+    release(&p.s, items[0]); /* its slot stays as long as the task runs */
+    discard(&p, items[1]);
+    EQUAL(again(&p, items[1]), PR_BUSY);
+    end_stream(&p, task);
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_lineage, 1);
+    items[ITEMS - 1] = pr_stream_take(&p.s, pr_slot(stream));
+    release(&p.s, stream);
+    SOUND(&p.s);
+    discard(&p, items[ITEMS - 1]);
+    EQUAL(again(&p, items[1]), 0);
+    SOUND(&p.s);
+    EQUAL(yield_again(&p), ITEMS - 1); /* all but the one that is there */
+    SOUND(&p.s);
+    for (uint32_t i = 1; i < ITEMS; i++) EQUAL(number_of(&p, items[i]), 100 + i);
+    pr_recover(&p.s, 0, 0, "");
+    SOUND(&p.s);
+    discard(&p, items[2]);
+    EQUAL(again(&p, items[2]), 0);
+    pr_recover(&p.s, 0, 0, "");
+    SOUND(&p.s);
+    EQUAL(yield_again(&p), 2);
+    EQUAL(number_of(&p, items[2]), 102);
+    for (uint32_t i = 1; i < ITEMS; i++) release(&p.s, items[i]);
+    end_pair(&p);
+}
+
+static void test_generator_that_nobody_needs(void) {
+    Pair p = new_pair();
+    uint32_t task;
+    PrHandle stream = begin_stream(&p, &task);
+    for (uint32_t i = 0; i < ITEMS; i++) yield_one(&p, task, i);
+    release(&p.s, pr_stream_take(&p.s, pr_slot(stream)));
+    release(&p.s, pr_stream_take(&p.s, pr_slot(stream)));
+    SOUND(&p.s);
+    pr_recover(&p.s, 0, 0, "");
+    SOUND(&p.s);
+    release(&p.s, stream);
+    end_stream(&p, task);
+    end_pair(&p);
+}
+
+static void test_generator_that_fails(void) {
+    Pair p = new_pair();
+    uint32_t task;
+    PrHandle stream = begin_stream(&p, &task);
+    for (uint32_t i = 0; i < ITEMS; i++) yield_one(&p, task, i);
+    PrHandle kept = pr_stream_take(&p.s, pr_slot(stream));
+    release(&p.s, pr_stream_take(&p.s, pr_slot(stream)));
+    pr_fail_task(&p.w, task, 77, "it failed");
+    SOUND(&p.s);
+    EQUAL(p.s.control->n_lineage, 0);
+    discard(&p, kept);
+    EQUAL(refused(&p, kept, kept), PR_WHY_FAILED | PR_WHY_FREED);
+    release(&p.s, kept);
+    release(&p.s, stream);
+    end_pair(&p);
+    /* The second time only. */
+    p = new_pair();
+    stream = begin_stream(&p, &task);
+    for (uint32_t i = 0; i < ITEMS; i++) yield_one(&p, task, 100 + i);
+    PrHandle lost = pr_stream_take(&p.s, pr_slot(stream));
+    kept = pr_stream_take(&p.s, pr_slot(stream));
+    end_stream(&p, task);
+    discard(&p, lost);
+    EQUAL(again(&p, lost), 0);
+    EQUAL(pr_next_task(&p.w, &task, soon()), 0);
+    pr_fail_task(&p.w, task, 77, "it failed");
+    SOUND(&p.s);
+    EQUAL(state_of(&p.s, lost), PR_OBJECT_FAILED);
+    EQUAL(number_of(&p, kept), 101);
+    release(&p.s, lost);
+    release(&p.s, kept);
+    release(&p.s, stream);
+    end_pair(&p);
+}
+
 /* -- recovery ---------------------------------------------------------------------------------- */
 
 static void test_recovery(void) {
@@ -602,9 +782,13 @@ int main(void) {
     RUN(test_diamond);
     RUN(test_over_early);
     RUN(test_arguments);
+    RUN(test_references_in_arguments);
     RUN(test_limit);
     RUN(test_eviction);
     RUN(test_lost_file);
+    RUN(test_generator);
+    RUN(test_generator_that_nobody_needs);
+    RUN(test_generator_that_fails);
     RUN(test_recovery);
     RUN(test_holder_dies);
     RUN(test_dies_while_it_asks);

@@ -40,6 +40,8 @@ cdef class Execution:
     cdef int seal(self, PrTask *t, object result, str name) except -1
     cdef object several(self, object result, uint32_t n, str name)
     cdef int stream(self, uint32_t task, PrTask *t, object result) except -1
+    cdef int stream_again(self, PrTask *t, object result) except -1
+    cdef bint has_pending(self, PrTask *t)
     cdef bint tries_again(self, uint32_t task, PrTask *t, object error) except -1
     cdef int raised(self, uint32_t task, PrTask *t, Label label, object error) except -1
     cdef int store_failure(self, uint32_t task, PrTask *t, object failure, object error) except -1

@@ -167,6 +167,8 @@ cdef class Execution:
 
     cdef int seal(self, PrTask *t, object result, str name) except -1:
         cdef uint32_t slot = t.first_return, i
+        if t.flags & PR_TASK_ITEMS:
+            return 0  # they are there
         if t.n_returns == 1:
             if t.flags & PR_TASK_DYNAMIC:
                 from pyray.runtime.generators import DynamicObjectRefGenerator
@@ -200,12 +202,15 @@ cdef class Execution:
         generator goes on when there is room for more."""
         cdef PrSession *s = &self.session.s
         cdef uint32_t stream = t.first_return
-        cdef uint32_t done = (<PrStream *> s.objects[stream].bytes).produced
+        cdef uint32_t done
         cdef ObjectRef ref
         if not hasattr(result, "__next__"):
             raise TypeError(
                 "a task with num_returns='streaming' must be a generator: it returned "
                 f"{type(result).__name__}")
+        if t.flags & PR_TASK_ITEMS:
+            return self.stream_again(t, result)
+        done = (<PrStream *> s.objects[stream].bytes).produced
         for value in result:
             if self.session.dead:
                 return 0  # a fork of this process: see call()
@@ -224,6 +229,27 @@ cdef class Execution:
                 result.close()
                 break
         return 0
+
+    cdef int stream_again(self, PrTask *t, object result) except -1:
+        """The items of a generator that were lost; the others are skipped."""
+        cdef uint32_t number = 0, slot
+        cdef str name = self.label(t.label).name
+        for value in result:
+            slot = pr_item(&self.session.s, t, number)
+            number += 1
+            if slot:
+                self.seal_one(slot, value, name)
+            if not self.has_pending(t):
+                result.close()
+                return 0
+        raise ValueError(
+            f"the generator has yielded {number} values this time, fewer than when it ran before")
+
+    cdef bint has_pending(self, PrTask *t):
+        cdef uint32_t slot = pr_first_result(t)
+        while slot and not self.is_pending(slot):
+            slot = pr_next_result(&self.session.s, t, slot)
+        return slot != 0
 
     # -- failures -------------------------------------------------------------------------------
 
@@ -245,9 +271,9 @@ cdef class Execution:
 
     cdef int store_failure(self, uint32_t task, PrTask *t, object failure, object error) except -1:
         """The failure is the value of all results that are not sealed yet."""
-        cdef uint32_t slot = t.first_return, next_slot
-        for _ in range(t.n_returns):
-            next_slot = self.session.s.objects[slot].next
+        cdef uint32_t slot = pr_first_result(t), next_slot
+        while slot:
+            next_slot = pr_next_result(&self.session.s, t, slot)
             if self.is_pending(slot):
                 try:
                     encode_object(self.session, failure, slot, True)

@@ -20,9 +20,10 @@ cdef dict REASONS = {
     PR_WHY_PUT: "what put() has stored cannot be computed again",
     PR_WHY_ACTOR: "results of actors cannot be computed again",
     PR_WHY_NO_RETRIES: "its task has max_retries=0, or has used them up",
-    PR_WHY_GENERATOR: "what a generator has yielded cannot be computed again",
+    PR_WHY_GENERATOR: "only the first 1024 values that a generator yields can be computed again",
     PR_WHY_DROPPED: "how it was made is not known any more: see PYRAY_max_lineage_bytes",
     PR_WHY_FAILED: "its task failed when it was run again, or its process died too early",
+    PR_WHY_UNDECIDED: "its task is not over",
     PR_WHY_GONE: "it is not there any more, as nobody referred to it, and how it was made is not "
                  "known any more: see PYRAY_max_lineage_bytes",
 }
@@ -77,7 +78,7 @@ cdef object try_again(Session session, PrHandle handle, str why):
     if status == PR_FULL:
         return MemoryError("no memory to find out how a lost object was made")
     if status == PR_BUSY:
-        return lost(handle, why, handle, PR_WHY_FAILED)
+        return lost(handle, why, handle, PR_WHY_UNDECIDED)
     return None
 
 

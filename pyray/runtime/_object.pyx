@@ -487,9 +487,21 @@ cdef object message_value(Session session, uint32_t slot, bint copy_on_write, in
 
 cdef object value_of(Session session, uint32_t slot, bint copy_on_write, int64_t deadline=-1):
     """Raises Late if its bytes have to be fetched, and do not come by the deadline."""
+    cdef uint64_t word = session.s.objects[slot].state
+    if pr_state(word) == PR_OBJECT_FAILED:
+        raise failure_of(session, slot)
+    if not word & PR_BLOCK:
+        return message_value(session, slot, copy_on_write, deadline)
+    # What was lost meanwhile, and failed when it was made again, has other bytes now.
+    try:
+        value = message_value(session, slot, copy_on_write, deadline)
+    except Exception:
+        if pr_state(session.s.objects[slot].state) == PR_OBJECT_FAILED:
+            raise failure_of(session, slot) from None
+        raise
     if pr_state(session.s.objects[slot].state) == PR_OBJECT_FAILED:
         raise failure_of(session, slot)
-    return message_value(session, slot, copy_on_write, deadline)
+    return value
 
 
 # -- waiting -------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ cdef extern from "session.h" nogil:
         PR_TASK_READY
         PR_TASK_RUNNING
         PR_TASK_STREAMING
+        PR_TASK_ITEMS
         PR_TASK_DYNAMIC
         PR_TASK_RETRY_EXCEPTIONS
         PR_TASK_CREATION
@@ -52,6 +53,7 @@ cdef extern from "session.h" nogil:
         PR_CLIENT
         PR_SPILLER
         PR_OUT
+        PR_BLOCK
         PR_FETCH
         PR_NO_SHAPE
     ctypedef struct PrObject:
@@ -238,10 +240,14 @@ cdef extern from "lineage.h" nogil:
         PR_WHY_DROPPED
         PR_WHY_FAILED
         PR_WHY_GONE
+        PR_WHY_UNDECIDED
         PR_WHY_FREED
     int pr_reconstruct(PrSession *s, PrHandle object, PrHandle *culprit, PrWhy *why)
     int pr_discard(PrSession *s, uint32_t slot)
     bint pr_is_gone(PrObject *o)
+    uint32_t pr_item(const PrSession *s, const PrTask *t, uint32_t number)
+    uint32_t pr_first_result(const PrTask *t)
+    uint32_t pr_next_result(const PrSession *s, const PrTask *t, uint32_t slot)
 
 cdef extern from "arena.h" nogil:
     ctypedef struct PrArenaStats:

@@ -288,8 +288,8 @@ FAULTS = (
     (
         "a recovery forgets what is wanted",
         "recover_lineage.c",
-        "if (o) pr_copy_of(o)->wanted++;",
-        "(void)o;",
+        "if (pr_is_done(t)) want_all(s, t, 1);",
+        ";",
         "lineage",
     ),
     (

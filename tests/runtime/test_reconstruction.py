@@ -204,6 +204,23 @@ def test_references_in_results_and_arguments(store, runs):
     assert noted(runs) == ["4", "4", "outer", "outer"]
 
 
+def test_references_in_arguments_do_not_keep_values(store, runs):
+    @ray.remote
+    def join(refs):
+        note(runs, "join")
+        return array(sum(int(value[0]) for value in ray.get(refs)))
+
+    parts = [make.remote(runs, i, size=4 * MB) for i in range(3)]
+    ref = join.remote(parts)
+    assert holds(ray.get(ref), 3)
+    over(4)
+    del parts
+    gates.until(lambda: stats()["used"] < 4 * MB)
+    internal.free(ref)
+    assert holds(ray.get(ref), 3)
+    assert noted(runs) == sorted(["0", "1", "2", "join"] * 2)
+
+
 @pytest.mark.parametrize("spoil", [os.unlink, lambda path: os.truncate(path, 100)])
 def test_a_file_is_lost(no_session, runs, spoil):
     ray.init(num_cpus=2, object_store_memory=STORE, log_to_driver=False)
@@ -277,6 +294,65 @@ def test_it_raises_this_time(store, runs):
         with pytest.raises(KeyError, match="not again") as caught:
             ray.get(ref)
         assert isinstance(caught.value, RayTaskError)
+
+
+def test_generator(store, runs):
+    @ray.remote(num_returns="streaming")
+    def numbers(n):
+        note(runs, "begun")
+        for i in range(n):
+            note(runs, i)
+            yield array(i)
+
+    refs = list(numbers.remote(5))
+    assert all(holds(ray.get(ref), i) for i, ref in enumerate(refs))
+    over(1)
+    internal.free([refs[1], refs[3]])
+    assert holds(ray.get(refs[3]), 3)
+    assert holds(ray.get(refs[1]), 1)
+    assert noted(runs).count("begun") == 2
+    assert noted(runs).count("3") == 2
+    assert noted(runs).count("4") == 1  # it is not needed: the generator is closed before
+    assert all(holds(ray.get(ref), i) for i, ref in enumerate(refs))
+    del refs
+    over(0)
+
+
+def test_generator_yields_less_or_raises_this_time(store, runs):
+    @ray.remote(num_returns="streaming")
+    def numbers(raises):
+        note(runs, "begun")
+        again = noted(runs).count("begun") > 1
+        for i in range(1 if again else 3):
+            yield array(i)
+        if raises and again:
+            raise KeyError("no more")
+
+    for raises, error in ((False, ValueError), (True, KeyError)):
+        if runs.exists():
+            runs.unlink()
+        refs = list(numbers.remote(raises))
+        ray.get(refs)
+        over(1)
+        internal.free(refs[:2])
+        with pytest.raises(error):
+            ray.get(refs[1])
+        assert holds(ray.get(refs[0]), 0)
+        assert holds(ray.get(refs[2]), 2)
+        del refs
+        over(0)
+
+
+def test_dynamic_returns(store):
+    @ray.remote(num_returns="dynamic")
+    def numbers():
+        yield array(1)
+
+    (ref,) = ray.get(numbers.remote())
+    ray.get(ref)
+    internal.free(ref)
+    with pytest.raises(ObjectLostError, match=r"put\(\)"):
+        ray.get(ref)
 
 
 # -- what cannot be --------------------------------------------------------------------------------
