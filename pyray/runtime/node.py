@@ -37,7 +37,7 @@ POLITE, GRACE = 0.05, 0.5
 AGAIN = 0.1
 #: Seconds after the start when what other sessions left is looked for.
 SWEEP = 1.0
-#: Seconds for which no worker has been started when modules are imported for the next ones.
+#: Seconds between two looks whether modules can be imported for the next workers.
 PRELOAD = 0.02
 
 
@@ -149,11 +149,15 @@ class Node:
 
     def _on_wish(self, fd: int) -> None:
         self.wishes.read()
-        self.events.later(self._preload, PRELOAD)
+        if not self.events.is_due(self._preload):
+            self.events.later(self._preload, PRELOAD)
 
     def _preload(self) -> None:
-        """One module at a time: who wants a worker does not wait for all of them."""
-        if self.children.to_start:
+        """One module at a time: who wants a worker does not wait for all of them.
+
+        Or for any, unless so many wait that they would need the cores for their own imports.
+        """
+        if 0 < len(self.children.to_start) <= self.children.cpus:
             self.events.later(self._preload, PRELOAD)
         elif self.wishes.grant():
             self.events.later(self._preload, 0)

@@ -6,12 +6,14 @@ import importlib.util
 import json
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 from drivers import run
 from programs import DEADLINE
 
-from pyray.runtime import preload
+from pyray.runtime import node, preload
+from pyray.runtime.events import Events
 
 NEEDS = """
 import this
@@ -116,3 +118,45 @@ class TestWishes:
         assert "wave" in sys.modules and "not_of_it" not in sys.modules
         assert not wishes.grant()
         gc.unfreeze()
+
+
+class TestWhen:
+    """The node has two CPUs, and looks at once whether it may import."""
+
+    @pytest.fixture
+    def made(self, wishes, monkeypatch):
+        for name in ("colorsys", "wave"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setattr(node, "PRELOAD", 0.0)
+        made = node.Node.__new__(node.Node)
+        made.events, made.wishes = Events(), wishes
+        made.children = SimpleNamespace(to_start=[], cpus=2)
+        yield made
+        made.events.close()
+        gc.unfreeze()
+
+    def wish(self, made, name):
+        os.write(made.wishes.writer, f"{name}\n".encode())
+        made._on_wish(made.wishes.reader)
+
+    def test_who_wants_a_worker_does_not_wait(self, made):
+        made.children.to_start = [0, 0]
+        self.wish(made, "colorsys")
+        made.events.wait(0)
+        assert "colorsys" not in sys.modules
+        made.children.to_start.clear()
+        made.events.wait(0)
+        assert "colorsys" in sys.modules
+
+    def test_of_many_that_are_wanted_all_get_it(self, made):
+        made.children.to_start = [0, 0, 0]
+        self.wish(made, "colorsys")
+        made.events.wait(0)
+        assert "colorsys" in sys.modules
+
+    def test_others_that_tell_do_not_put_it_off(self, made, monkeypatch):
+        self.wish(made, "colorsys")
+        monkeypatch.setattr(node, "PRELOAD", 1000.0)
+        self.wish(made, "wave")
+        made.events.wait(0)
+        assert "colorsys" in sys.modules
