@@ -140,7 +140,7 @@ def actors_made(ray: Any, run: Run) -> dict:
     def make() -> None:
         ray.get([actor.remote().small_value.remote() for _ in range(count)])
 
-    return run.rate(make, count, warm=make)
+    return run.rate(make, count)
 
 
 def actor_array(ray: Any, run: Run) -> dict:
