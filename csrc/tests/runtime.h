@@ -149,14 +149,19 @@ static inline uint32_t live_objects(const PrSession *s) {
 
 static inline uint32_t live_tasks(const PrSession *s) {
     uint32_t n = 0;
-    for (int i = PR_TASK_WAITING; i <= PR_TASK_DONE; i++) n += pr_count_tasks(s, (PrTaskState)i);
+    for (int i = PR_TASK_WAITING; i <= PR_TASK_DYING; i++) n += pr_count_tasks(s, (PrTaskState)i);
     return n;
+}
+
+/* Over, and kept: somebody, or a name, refers to a result. */
+static inline uint32_t done_tasks(const PrSession *s) {
+    return pr_count_tasks(s, PR_TASK_DONE);
 }
 
 /* Nothing is left: neither before the last process goes, nor after. */
 static inline void end_session(PrSession *s) {
     SOUND(s);
-    EQUAL(live_tasks(s), 0);
+    EQUAL(live_tasks(s) + done_tasks(s), 0);
     EQUAL(live_objects(s), 0);
     EQUAL(used_memory(s), 0);
     leave_session(s);
