@@ -27,8 +27,8 @@ void pr_copy_header(PrCopyHeader *h, PrHandle handle, const void *message, uint6
 /* Whether header and message are what was written for that object. */
 int pr_copy_is_good(const PrCopyHeader *h, PrHandle handle, const void *message, uint64_t size);
 /* Writes objects, which this process holds and of which none has a copy, into an empty file.
- * offsets[] gets where their messages are. The length of the file, or PR_SYSTEM. Needs nothing but
- * the arena: any thread may. */
+ * offsets[] gets where their messages are. The length of the file, whole pages, or PR_SYSTEM. The
+ * file may be open with O_DIRECT. Needs nothing but the arena: any thread may. */
 int64_t pr_write_copies(const PrSession *s, const PrHandle *handles, uint32_t n, int fd,
                         uint64_t *offsets);
 

@@ -10,12 +10,15 @@ the next one. Below a URL the session's name is one more part of the path.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import math
 import os
+import threading
 import time
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import session_files
@@ -34,8 +37,9 @@ class Target(Protocol):
 
     #: Where every process of the session can read files; None if only the spiller can.
     directory: str | None
-    #: How many files may be written at a time.
+    #: How many files may be written at a time: when somebody waits for room, and ahead of time.
     writers: int
+    writers_ahead: int
     #: When (of time.monotonic) a part of a file was last written or read. inf: nobody knows, as a
     #: whole file is one call.
     moved: float
@@ -58,25 +62,38 @@ class Target(Protocol):
 
 
 class Directory:
-    """A directory of this machine."""
+    """A directory of this machine.
 
-    writers = 1
+    Files go through the system's cache, from which they are soon read. When somebody waits, as it
+    does not take them fast enough, one at a time goes past it as well (O_DIRECT): that needs no
+    memory, which may be slow to come by, and uses the disk at once.
+    """
+
+    writers = 2
+    writers_ahead = 1
     moved = math.inf
 
     def __init__(self, directory: str) -> None:
         self.directory: str | None = directory
         self._path = directory
+        self._cached = threading.Lock()  # of who writes through the cache
+        self._direct = hasattr(os, "O_DIRECT")  # not known to fail
 
     def write(self, batch: Batch, name: str) -> int:
         path = os.path.join(self._path, name)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        cached = self._cached.acquire(blocking=False)
         try:
-            return batch.write(fd)
-        except BaseException:
-            os.unlink(path)
-            raise
+            if not cached and self._direct:
+                try:
+                    return _write(batch, path, os.O_DIRECT)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                    self._direct = False  # the file system has no such thing
+            return _write(batch, path, 0)
         finally:
-            os.close(fd)
+            if cached:
+                self._cached.release()
 
     def read(self, name: str, begin: int, size: int) -> bytes:
         with open(os.path.join(self._path, name), "rb") as file:
@@ -95,11 +112,28 @@ class Directory:
         session_files.remove_tree(self._path)
 
 
+def _write(batch: Batch, path: str, flags: int) -> int:
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            Path(path).unlink(missing_ok=True)  # O_DIRECT is refused after the file was made
+        raise
+    try:
+        return batch.write(fd)
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
 class Remote:
     """What fsspec reaches: object storage, mostly."""
 
     directory: str | None = None
-    writers = 4
+    writers = writers_ahead = 4
 
     def __init__(self, url: str, session: str) -> None:
         import fsspec

@@ -59,8 +59,10 @@ class State:
         """Whether it has neither given nor taken anything for so long."""
         return now - max(begun, self.target.moved) > timeout
 
-    def may_write(self, now: float) -> bool:
-        limit = 1 if self.failures else self.target.writers
+    def may_write(self, now: float, urgent: bool) -> bool:
+        limit = self.target.writers if urgent else self.target.writers_ahead
+        if self.failures:
+            limit = 1
         return self.writing < limit and now >= self.not_before
 
     def note(self, failed: bool, now: float) -> None:
@@ -131,16 +133,16 @@ class Spiller:
         clean, dirty = self.tables.spillable()
         under_way = sum(state.writing for state in self.targets)
         if dirty and used - clean > threshold + under_way * FILE:
-            self.write()
+            self.write(urgent=False)
 
-    def write(self) -> bool:
-        """Begin to write a file, or several; whether any."""
+    def write(self, urgent: bool) -> bool:
+        """Begin to write a file, or several; whether any. It is urgent if somebody waits."""
         now = time.monotonic()
         begun = False
         for i in range(len(self.targets)):
             at = (self.next_target + i) % len(self.targets)
             state = self.targets[at]
-            if not state.may_write(now):
+            if not state.may_write(now, urgent):
                 continue
             batch = self.tables.choose(FILE, at)
             if batch is None:
@@ -212,7 +214,7 @@ class Spiller:
                 self.helpless = None
                 self.helped = time.monotonic()
                 continue
-            self.write()
+            self.write(urgent=True)
             now = time.monotonic()
             if self.helpless is None or self.helpless[0] != since:
                 self.helpless = (since, now)
@@ -289,7 +291,7 @@ class Spiller:
             elif found == "gone" or time.monotonic() - since > self.timeout:
                 self._give_up(fetch, False)
             else:
-                self.write()
+                self.write(urgent=True)
                 self.late.append((fetch, data, since))
 
     def _give_up(self, fetch: Fetch, lost: bool) -> None:

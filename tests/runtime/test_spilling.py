@@ -284,6 +284,7 @@ def test_nothing_is_left_if_processes_are_killed_while_a_file_is_written(tmp_pat
 
 
 def alter(path: str) -> None:
+    gates.until(lambda: os.path.getsize(path) > MB)  # it may still be being written
     with open(path, "r+b") as file:
         file.seek(MB)
         byte = file.read(1)
