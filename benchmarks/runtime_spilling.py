@@ -2,11 +2,13 @@
 
 Imported by runtime_ray.py, and by runtime_executors.py for the tasks of the shuffle.  Files go to a
 directory of the row's own, beside which `dd` writes and reads.  What is read back is taken out of
-the system's cache before, so that it comes from the disk.
+the system's cache before, so that it comes from the disk.  Memory that these need has been in use
+just before, of all alike.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import subprocess
@@ -36,6 +38,17 @@ def session(ray: Any, store: int) -> Iterator[Path]:
             ray.shutdown()
 
 
+def warm(size: int) -> None:
+    """The system has so much free memory at hand.
+
+    A virtual machine may have to get it from its host first, at less than the speed of a disk.
+    Whether it has to depends on what ran before, and is to be the same for all.
+    """
+    with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        for at in range(0, size, mmap.PAGESIZE):
+            memory[at] = 1
+
+
 def forget_cached(folder: Path) -> None:
     """The system's cache keeps nothing of the files below."""
     os.sync()
@@ -61,8 +74,10 @@ def disk(folder: Path, size: int) -> tuple[float, float]:
     """
     path = folder / "dd"
     os.sync()
+    warm(size)
     taken = dd(**{"if": "/dev/zero", "of": path, "bs": "1M", "count": size // MB})
     forget_cached(folder)
+    warm(size)
     read = dd(**{"if": path, "of": "/dev/null", "bs": "1M"})
     path.unlink()
     return taken, read
@@ -83,6 +98,7 @@ def five_times(ray: Any, run: Run, which: int) -> dict:
     def once() -> float:
         with session(ray, store) as folder:
             os.sync()
+            warm(size + store)
             start = clock()
             refs = []
             for i in range(count):
@@ -90,6 +106,7 @@ def five_times(ray: Any, run: Run, which: int) -> dict:
                 refs.append(ray.put(array))
             seconds = [clock() - start]
             forget_cached(folder)
+            warm(size)
             start = clock()
             for i, ref in enumerate(refs):
                 value = ray.get(ref)
