@@ -25,6 +25,13 @@ SIZES = st.sampled_from([1000, 40_000, 2 * MB, 4 * MB])
 WHICH = st.integers(0, 1000)
 
 
+def size_of(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0  # it was not needed any more
+
+
 class Spilling(RuleBasedStateMachine):
     """Objects by their number: what they are, and what is known of them."""
 
@@ -118,7 +125,7 @@ class Spilling(RuleBasedStateMachine):
     @rule(which=WHICH)
     def spoil(self, which: int) -> None:
         """A file: what is in it is lost, unless it is in memory, too."""
-        found = [path for path in files() if os.path.getsize(path) > MB]
+        found = [path for path in files() if size_of(path) > MB]
         if found:
             self.spoiled |= set(self.refs)
             try:
