@@ -134,12 +134,16 @@ void pr_file_done(PrSession *s, uint32_t file, uint64_t size) {
     pr_leave(s);
 }
 
+/* Inside: a recovery counts anew how many objects need each file, and begins with none. */
 uint32_t pr_file_unused(PrSession *s, uint32_t after) {
-    uint32_t used = atomic_load(&s->control->n_files);
-    for (uint32_t i = after + 1; i < used; i++)
-        if (atomic_load(&s->files[i].state) == PR_FILE_WHOLE && !atomic_load(&s->files[i].live))
-            return i;
-    return 0;
+    uint32_t used, i = after + 1;
+    pr_enter(s);
+    used = atomic_load(&s->control->n_files);
+    while (i < used &&
+           (atomic_load(&s->files[i].state) != PR_FILE_WHOLE || atomic_load(&s->files[i].live)))
+        i++;
+    pr_leave(s);
+    return i < used ? i : 0;
 }
 
 void pr_file_free(PrSession *s, uint32_t file) {

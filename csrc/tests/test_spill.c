@@ -221,6 +221,36 @@ static void test_files_go_with_their_objects(void) {
     end_session(&s);
 }
 
+typedef struct {
+    PrSession *spiller;
+    _Atomic int stop;
+    uint32_t found;
+} Search;
+
+static void *search_always(void *with) {
+    Search *search = with;
+    while (!atomic_load(&search->stop) && !search->found)
+        search->found = pr_file_unused(search->spiller, 0);
+    return NULL;
+}
+
+/* Which files are needed is not known in the middle of a recovery. */
+static void test_files_while_they_are_counted(void) {
+    PrSession s = small_session(), spiller = spiller_of(&s);
+    Search seen = {.spiller = &spiller};
+    PrHandle h = put_value(&s, SIZE, 1, NULL, 0);
+    EQUAL(spill_all(&spiller), 1);
+    pthread_t thread = start_thread(search_always, &seen);
+    for (int i = 0; i < 2000; i++) pr_recover(&s, 0, 0, "");
+    atomic_store(&seen.stop, 1);
+    join_threads(&thread, 1);
+    EQUAL(seen.found, 0);
+    SOUND(&s);
+    release(&s, h);
+    leave_session(&spiller);
+    end_session(&s);
+}
+
 /* What workers cannot do without is small, has a name, and stays. */
 static void test_what_has_a_name_stays(void) {
     PrSession s = small_session(), spiller = spiller_of(&s);
@@ -509,6 +539,7 @@ int main(void) {
     RUN(test_readers_go);
     RUN(test_oldest_first);
     RUN(test_files_go_with_their_objects);
+    RUN(test_files_while_they_are_counted);
     RUN(test_what_has_a_name_stays);
     RUN(test_written_copies);
     RUN(test_the_spiller_dies);
