@@ -98,37 +98,26 @@ static const PrDependency *dependencies(const PrSession *s, const PrTask *t, uin
     return (const PrDependency *)(const void *)pr_span(s, place, n * sizeof(PrDependency));
 }
 
-static void list_task(List *l, uint32_t task, PrHandle handle) {
+/* What it holds; one that is DONE holds less (lineage.h). */
+static void list_task(List *l, uint32_t task, uint64_t word) {
     const PrSession *s = l->s;
     const PrTask *t = &s->tasks[task];
+    PrHandle handle = pr_handle(word, task);
+    int done = pr_state(word) == PR_TASK_DONE;
     int32_t pid = pid_of(s, atomic_load(&t->owner));
     uint32_t n = PR_ONCE(t->n_dependencies), slot = pr_first_result(t);
     const PrDependency *d = dependencies(s, t, n);
-    for (uint32_t k = 0; d && k < n; k++)
-        note_handle(l, PR_ONCE(d[k].object), PR_HELD_AS_DEPENDENCY, handle, pid);
-    note_handle(l, PR_ONCE(t->arguments), PR_HELD_AS_ARGUMENTS, handle, pid);
-    note(l, PR_ONCE(t->label), PR_HELD_AS_LABEL, handle, pid);
-    for (uint32_t k = 0; k < MOST_RESULTS && pr_object_in(s, slot); k++) {
-        note(l, slot, PR_HELD_AS_RESULT, handle, pid);
-        slot = pr_next_result(s, t, slot);
+    for (uint32_t k = 0; d && k < n; k++) {
+        if (done && atomic_load(&d[k].next) == PR_WEAK) continue;
+        note_handle(l, PR_ONCE(d[k].object), done ? PR_HELD_BY_LINEAGE : PR_HELD_AS_DEPENDENCY,
+                    handle, pid);
     }
-}
-
-/* What one that is DONE holds (lineage.h). */
-static void list_done(List *l, uint32_t task, PrHandle handle) {
-    const PrSession *s = l->s;
-    const PrTask *t = &s->tasks[task];
-    int32_t pid = pid_of(s, atomic_load(&t->owner));
-    uint32_t n = PR_ONCE(t->n_dependencies), slot = pr_first_result(t);
-    const PrDependency *d = dependencies(s, t, n);
-    for (uint32_t k = 0; d && k < n; k++)
-        if (atomic_load(&d[k].next) != PR_WEAK)
-            note_handle(l, PR_ONCE(d[k].object), PR_HELD_BY_LINEAGE, handle, pid);
-    note_handle(l, PR_ONCE(t->arguments), PR_HELD_BY_LINEAGE, handle, pid);
+    note_handle(l, PR_ONCE(t->arguments), done ? PR_HELD_BY_LINEAGE : PR_HELD_AS_ARGUMENTS, handle,
+                pid);
     note(l, PR_ONCE(t->label), PR_HELD_AS_LABEL, handle, pid);
     for (uint32_t k = 0; k < MOST_RESULTS && pr_object_in(s, slot); k++) {
-        if (!(atomic_load(&s->objects[slot].state) & PR_LINEAGE))
-            note(l, slot, PR_HELD_BY_LINEAGE, handle, pid);
+        if (!done || !(atomic_load(&s->objects[slot].state) & PR_LINEAGE))
+            note(l, slot, done ? PR_HELD_BY_LINEAGE : PR_HELD_AS_RESULT, handle, pid);
         slot = pr_next_result(s, t, slot);
     }
 }
@@ -143,8 +132,7 @@ static void list_tasks(List *l) {
         uint64_t word = atomic_load(&l->s->tasks[i].state), after;
         size_t before = l->n;
         if (!is_there(word)) continue;
-        if (pr_state(word) == PR_TASK_DONE) list_done(l, i, pr_handle(word, i));
-        else list_task(l, i, pr_handle(word, i));
+        list_task(l, i, word);
         after = atomic_load(&l->s->tasks[i].state);
         if (!is_there(after) || !pr_same(after, word)) l->n = before;
     }

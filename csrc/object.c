@@ -196,9 +196,11 @@ void pr_make_ready(PrSession *s, uint32_t slot, uint64_t state) {
     PrObject *o = &s->objects[slot];
     const uint64_t *targets = o->n_refs ? pr_refs_in(s, o) : NULL;
     uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed), epoch = pr_epoch(s);
-    if (o->place) state |= PR_BLOCK;
-    if (o->place && pr_state(word) == PR_OBJECT_PENDING)
-        atomic_store_explicit(&pr_copy_of(o)->why, PR_WHY_UNDECIDED, memory_order_relaxed);
+    if (o->place) {
+        state |= PR_BLOCK;
+        if (pr_state(word) == PR_OBJECT_PENDING)
+            atomic_store_explicit(&pr_copy_of(o)->why, PR_WHY_UNDECIDED, memory_order_relaxed);
+    }
     /* Counted before anybody can read, and drop, the object. */
     for (uint32_t i = 0; i < o->n_refs; i++)
         atomic_fetch_add(&s->objects[pr_slot(targets[i])].refs, 1);

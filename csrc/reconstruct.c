@@ -11,6 +11,8 @@ typedef struct {
     uint64_t *seen; /* bits */
     uint32_t *held; /* objects that the tasks hold again */
     uint32_t n_held, held_room;
+    uint64_t *blocks; /* to be given back once the lock is */
+    uint32_t n_blocks;
     PrHandle culprit;
     PrWhy why;
 } Plan;
@@ -73,6 +75,7 @@ static void forget_plan(Plan *p) {
     free(p->tasks);
     free(p->seen);
     free(p->held);
+    free(p->blocks);
 }
 
 int pr_could_reconstruct(PrSession *s, uint32_t slot) {
@@ -147,8 +150,16 @@ void pr_clear_marks(PrSession *s, PrTask *t) {
     for (uint32_t k = 0; k < n; k++) nested[k] &= ~PR_UNHELD;
 }
 
-/* WAITING, held back, and its results PENDING. Blocks to be given back are noted. */
-static int begin_again(PrSession *s, uint32_t task, uint64_t **blocks, uint32_t *n_blocks) {
+/* A block that is nobody's any more. Without memory to note it, it comes back at a recovery. */
+static void note_block(Plan *p, uint64_t block) {
+    uint64_t *more = block ? realloc(p->blocks, (p->n_blocks + 1) * sizeof *more) : NULL;
+    if (!more) return;
+    p->blocks = more;
+    more[p->n_blocks++] = block;
+}
+
+/* WAITING, held back, and its results PENDING. */
+static void begin_again(PrSession *s, Plan *p, uint32_t task) {
     PrTask *t = &s->tasks[task];
     const PrDependency *d = pr_dependencies(s, t);
     uint32_t n;
@@ -168,21 +179,16 @@ static int begin_again(PrSession *s, uint32_t task, uint64_t **blocks, uint32_t 
         PrObject *o = &s->objects[slot];
         if (!(atomic_load(&o->state) & PR_LINEAGE)) continue;
         atomic_fetch_add(&o->refs, 1);
-        if (!pr_is_gone(o)) continue;
-        uint64_t block = make_pending(s, o);
-        if (!block) continue;
-        uint64_t *more = realloc(*blocks, (*n_blocks + 1) * sizeof *more);
-        if (!more) return PR_FULL; /* a block is lost until the next recovery */
-        *blocks = more;
-        more[(*n_blocks)++] = block;
+        /* Its copy may have been lost while it is read: then it may still come from there. */
+        if (pr_is_gone(o) && !atomic_load(&pr_copy_of(o)->writing))
+            note_block(p, make_pending(s, o));
     }
-    return 0;
 }
 
 /* Under the lock, nothing stands in the way any more. */
-static void run_again(PrSession *s, Plan *p, uint64_t **blocks, uint32_t *n_blocks) {
+static void run_again(PrSession *s, Plan *p) {
     uint32_t n_ready = 0;
-    for (uint32_t i = 0; i < p->n; i++) begin_again(s, p->tasks[i], blocks, n_blocks);
+    for (uint32_t i = 0; i < p->n; i++) begin_again(s, p, p->tasks[i]);
     for (uint32_t i = 0; i < p->n; i++) {
         uint32_t task = p->tasks[i], sealed = pr_link_dependencies(s, task) + 1;
         if (atomic_fetch_sub(&s->tasks[task].missing, sealed) != sealed) continue;
@@ -201,23 +207,21 @@ static int plan_all(PrSession *s, Plan *p, PrHandle object) {
 
 int pr_reconstruct(PrSession *s, PrHandle object, PrHandle *culprit, PrWhy *why) {
     Plan p = {0};
-    uint64_t *blocks = NULL;
-    uint32_t n_blocks = 0;
     pr_enter(s);
     pr_lock(s, &s->control->lineage_lock);
     /* No waiting until the lock is given up: a recovery comes before all of it, or after. */
     uint64_t epoch = pr_epoch(s);
     int status = plan_all(s, &p, object);
-    if (!status) run_again(s, &p, &blocks, &n_blocks);
+    if (!status) run_again(s, &p);
     pr_unlock(&s->control->lineage_lock);
     for (uint32_t i = 0; !status && i < p.n && pr_epoch(s) == epoch; i++)
         pr_queue_tasks(s, s->tasks[p.tasks[i]].shape, p.tasks[i], p.tasks[i], 1, epoch);
-    for (uint32_t i = 0; i < n_blocks && pr_epoch(s) == epoch; i++) pr_block_free(s, &blocks[i]);
+    for (uint32_t i = 0; i < p.n_blocks && pr_epoch(s) == epoch; i++)
+        pr_block_free(s, &p.blocks[i]);
     pr_bury(s);
     pr_leave(s);
     *culprit = p.culprit;
     *why = p.why;
-    free(blocks);
     forget_plan(&p);
     return status;
 }

@@ -146,6 +146,7 @@ static inline void read_one(Program *p) {
     unpin(p);
     if (!h || state_of(&p->s, h) != PR_OBJECT_SEALED) return;
     int status = pr_pin(&p->s, slot);
+    if (status == PR_AWAY && !pick(p, 20)) pr_lose_copy(&p->s, slot); /* its file is no good */
     if (status == PR_AWAY && pick(p, 4)) {
         pr_fetch(&p->s, slot);
         status = pr_await_fetch(&p->s, slot, pr_now() + (int64_t)pick(p, MS / 5));

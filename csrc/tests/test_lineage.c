@@ -62,6 +62,18 @@ static PrHandle submit(Pair *p, uint64_t size, const PrHandle *from, uint32_t n_
     return submit_with(p, size, 0, from, n_from, n, retries, returns);
 }
 
+/* A result of a task that this worker runs gets a value, of which the number tells all bytes. */
+static void seal_result(PrSession *w, uint32_t slot, uint64_t size, uint64_t number,
+                        PrHandle inside) {
+    uint8_t *data;
+    EQUAL(pr_room(w, slot, size, inside != 0, &data), 0);
+    write_value(data, size, number);
+    if (inside) memcpy(data + ((size + 7) & ~7ull), &inside, 8);
+    pr_enter(w);
+    pr_make_ready(w, slot, PR_OBJECT_SEALED);
+    pr_leave(w);
+}
+
 /* Its results hold `inside`, if that is not 0. */
 static void run_one(Pair *p, PrHandle inside) {
     PrSession *w = &p->w;
@@ -73,15 +85,8 @@ static void run_one(Pair *p, PrHandle inside) {
     uint32_t slot = t->first_return;
     p->runs++;
     for (uint32_t i = 0; i < t->n_returns; i++) {
-        uint8_t *data;
-        if (pr_state(atomic_load(&w->objects[slot].state)) == PR_OBJECT_PENDING) {
-            EQUAL(pr_room(w, slot, work.size, inside != 0, &data), 0);
-            write_value(data, work.size, work.number + i);
-            if (inside) memcpy(data + ((work.size + 7) & ~7ull), &inside, 8);
-            pr_enter(w);
-            pr_make_ready(w, slot, PR_OBJECT_SEALED);
-            pr_leave(w);
-        }
+        if (pr_state(atomic_load(&w->objects[slot].state)) == PR_OBJECT_PENDING)
+            seal_result(w, slot, work.size, work.number + i, inside);
         slot = atomic_load(&w->objects[slot].next);
     }
     pr_finish(w, task);
@@ -332,23 +337,16 @@ static void test_over_early(void) {
     Pair p = new_pair();
     PrSession other = join_session(&p.s, PR_WORKER);
     uint32_t first, second;
-    uint8_t *data;
     two_cpus(&p);
     PrHandle parent = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
     PrHandle child = submit(&p, SIZE, &parent, 1, 1, 3, NULL);
     EQUAL(pr_next_task(&p.w, &first, soon()), 0);
-    EQUAL(pr_room(&p.w, pr_slot(parent), SIZE, 0, &data), 0);
-    pr_enter(&p.w);
-    pr_make_ready(&p.w, pr_slot(parent), PR_OBJECT_SEALED);
-    pr_leave(&p.w);
+    seal_result(&p.w, pr_slot(parent), SIZE, 1, 0);
     EQUAL(again(&p, parent), 0);
     EQUAL(pr_discard(&p.s, pr_slot(parent)), 0);
     EQUAL(again(&p, parent), PR_BUSY); /* its task is about to be over */
     EQUAL(pr_next_task(&other, &second, soon()), 0);
-    EQUAL(pr_room(&other, pr_slot(child), SIZE, 0, &data), 0);
-    pr_enter(&other);
-    pr_make_ready(&other, pr_slot(child), PR_OBJECT_SEALED);
-    pr_leave(&other);
+    seal_result(&other, pr_slot(child), SIZE, 2, 0);
     pr_finish(&other, second);
     SOUND(&p.s);
     EQUAL(p.s.control->n_early, 1);
@@ -535,6 +533,38 @@ static void test_lost_file(void) {
     end_pair(&p);
 }
 
+/* Another result is wanted while this one is read from a file that somebody finds to be bad. */
+static void test_read_while_made_again(void) {
+    Pair p = new_pair();
+    PrSession spiller = join_session(&p.s, PR_SPILLER);
+    PrHandle h[2], chosen[8];
+    uint8_t *data;
+    pr_begin_spilling(&spiller);
+    p.s.control->evicts = 0;
+    submit(&p, SIZE, NULL, 0, 2, 3, h);
+    run_one(&p, 0);
+    int64_t first = number_of(&p, h[0]);
+    uint32_t n = pr_choose(&spiller, 1, UINT64_MAX, chosen, 8);
+    EQUAL(n, 2);
+    write_copies(&spiller, chosen, n);
+    for (int i = 0; i < 2; i++) EQUAL(pr_evict(&spiller, pr_slot(h[i])), 0);
+    EQUAL(pr_make_incoming(&spiller, pr_slot(h[1]), &data), 0);
+    for (int i = 0; i < 2; i++) pr_lose_copy(&p.s, pr_slot(h[i]));
+    EQUAL(again(&p, h[0]), 0);
+    SOUND(&p.s);
+    write_value(data, SIZE, (uint64_t)first + 1);
+    pr_arrive(&spiller, pr_slot(h[1]));
+    SOUND(&p.s);
+    run_one(&p, 0);
+    for (int i = 0; i < 2; i++) EQUAL(number_of(&p, h[i]), first + i);
+    release_all(&spiller, chosen, n);
+    SOUND(&p.s);
+    for (int i = 0; i < 2; i++) release(&p.s, h[i]);
+    remove_files(&spiller);
+    leave_session(&spiller);
+    end_pair(&p);
+}
+
 /* -- generators -------------------------------------------------------------------------------- */
 
 enum { ITEMS = 4 };
@@ -559,13 +589,7 @@ static void yield_one(Pair *p, uint32_t task, uint64_t number) {
 }
 
 static void end_stream(Pair *p, uint32_t task) {
-    uint8_t *data;
-    uint32_t stream = p->w.tasks[task].first_return;
-    EQUAL(pr_room(&p->w, stream, 1, 0, &data), 0);
-    *data = 0;
-    pr_enter(&p->w);
-    pr_make_ready(&p->w, stream, PR_OBJECT_SEALED);
-    pr_leave(&p->w);
+    seal_result(&p->w, p->w.tasks[task].first_return, 1, 0, 0);
     pr_finish(&p->w, task);
 }
 
@@ -575,14 +599,9 @@ static uint32_t yield_again(Pair *p) {
     if (!task) EQUAL(pr_next_task(&p->w, &task, soon()), 0);
     for (uint32_t i = 0; i < ITEMS; i++) {
         uint32_t slot = pr_item(&p->w, &p->w.tasks[task], i);
-        uint8_t *data;
         if (!slot || pr_state(atomic_load(&p->w.objects[slot].state)) != PR_OBJECT_PENDING)
             continue;
-        EQUAL(pr_room(&p->w, slot, SIZE, 0, &data), 0);
-        write_value(data, SIZE, 100 + i);
-        pr_enter(&p->w);
-        pr_make_ready(&p->w, slot, PR_OBJECT_SEALED);
-        pr_leave(&p->w);
+        seal_result(&p->w, slot, SIZE, 100 + i, 0);
         made++;
     }
     pr_finish(&p->w, task);
@@ -746,7 +765,6 @@ static void test_dies_while_it_asks(void) {
 static void test_worker_dies_at_the_end(void) {
     Pair p = new_pair();
     uint32_t task;
-    uint8_t *data;
     two_cpus(&p);
     PrHandle h = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
     run_one(&p, 0);
@@ -754,11 +772,7 @@ static void test_worker_dies_at_the_end(void) {
     EQUAL(again(&p, h), 0);
     PrSession other = join_session(&p.s, PR_WORKER);
     EQUAL(pr_next_task(&other, &task, soon()), 0);
-    EQUAL(pr_room(&other, pr_slot(h), SIZE, 0, &data), 0);
-    write_value(data, SIZE, 1);
-    pr_enter(&other);
-    pr_make_ready(&other, pr_slot(h), PR_OBJECT_SEALED);
-    pr_leave(&other);
+    seal_result(&other, pr_slot(h), SIZE, 1, 0);
     atomic_store(&other.self->state, PR_PROCESS_DEAD);
     pr_recover(&p.s, 0, 0, "");
     SOUND(&p.s);
@@ -786,6 +800,7 @@ int main(void) {
     RUN(test_limit);
     RUN(test_eviction);
     RUN(test_lost_file);
+    RUN(test_read_while_made_again);
     RUN(test_generator);
     RUN(test_generator_that_nobody_needs);
     RUN(test_generator_that_fails);

@@ -14,11 +14,10 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from pyray.serialization._decoder cimport Buffer, decode, private_copy, scalar
 from pyray.serialization._encoder cimport Encoder, acquire, release, write_message
 from pyray.serialization.message cimport scalar_message
+from pyray.store._message cimport message_value
 from pyray.store._session cimport *
-from pyray.store._session cimport pin as pin_object
 from pyray.store._spilled cimport await_room, describe_full, fetch_ahead
 
 from pyray.store._session import SessionEnded
@@ -29,10 +28,8 @@ cdef extern from "Python.h":
     bytes PyBytes_FromStringAndSize(const char *data, Py_ssize_t size)
 
 cdef enum:
-    COLUMNS = 0x1F
     MOST_NESTED = 64
     ON_STACK = 64
-    MOST_SCALAR = 4096
 
 cdef Session current = None
 cdef uint32_t serial = 0  # of `current`
@@ -468,23 +465,6 @@ cdef object failure_of(Session session, uint32_t slot):
     return exceptions.as_raised(message_value(session, slot, False, -1))
 
 
-cdef object message_value(Session session, uint32_t slot, bint copy_on_write, int64_t deadline):
-    cdef PrObject *o = &session.s.objects[slot]
-    cdef const uint8_t *data
-    cdef Pin bytes
-    if pr_is_inline(o):
-        data = pr_message_of(&session.s, o)
-        if o.size and data[0] != COLUMNS:
-            return scalar(data, o.size)
-        return decode(PyBytes_FromStringAndSize(<const char *> data, o.size), None, True, (), None)
-    bytes = pin_object(session, slot, deadline)
-    if bytes.size < MOST_SCALAR and bytes.data[0] != COLUMNS:
-        return scalar(bytes.data, bytes.size)
-    view = Buffer.view(bytes, <const char *> bytes.data, bytes.size)
-    view.is_shared = True
-    return decode(private_copy(view) if copy_on_write else view, None, True, (), None)
-
-
 cdef object value_of(Session session, uint32_t slot, bint copy_on_write, int64_t deadline=-1):
     """Raises Late if its bytes have to be fetched, and do not come by the deadline."""
     cdef uint64_t word = session.s.objects[slot].state
@@ -668,7 +648,8 @@ cdef list get_many(Session session, list refs, object timeout, bint copy_on_writ
     cdef Py_ssize_t n = PyList_GET_SIZE(refs), i
     cdef int64_t deadline = deadline_of(timeout)
     cdef uint32_t *slots = <uint32_t *> PyMem_Malloc(n * sizeof(uint32_t) + 1)
-    cdef Py_ssize_t missing = 0
+    cdef Py_ssize_t missing = 0, k
+    cdef bint recalled = False  # those that were lost
     cdef list values
     if slots == NULL:
         raise MemoryError
@@ -682,12 +663,13 @@ cdef list get_many(Session session, list refs, object timeout, bint copy_on_writ
             for i in range(n):
                 if pr_state(session.s.objects[slots[i]].state) == PR_OBJECT_FAILED:
                     raise failure_of(session, slots[i])
-        out = [slots[i] for i in range(n) if session.s.objects[slots[i]].state & PR_OUT]
-        if out:
-            recall(out, deadline, timeout)
         values = [None] * n
         for i in range(n):
             if session.s.objects[slots[i]].state & PR_OUT:
+                if not recalled:
+                    recall([slots[k] for k in range(i, n)
+                            if session.s.objects[slots[k]].state & PR_OUT], deadline, timeout)
+                    recalled = True
                 fetch_ahead(session, slots + i, n - i)
             values[i] = value_of(session, slots[i], copy_on_write, deadline)
     except Late:

@@ -9,19 +9,11 @@ from libc.string cimport memcpy
 
 from collections.abc import Iterable
 
-from pyray.serialization._decoder cimport Buffer, decode, private_copy, scalar
 from pyray.serialization._encoder cimport Encoder, acquire, release, write_message
 from pyray.serialization.message cimport scalar_message
 from pyray.store._client cimport Client, ObjectID, checked, deadline_of
+from pyray.store._message cimport message_value
 from pyray.store._session cimport *
-from pyray.store._session cimport pin as pin_object
-
-cdef extern from "Python.h":
-    bytes PyBytes_FromStringAndSize(const char *data, Py_ssize_t size)
-
-cdef enum:
-    COLUMNS = 0x1F
-    MOST_SCALAR = 4096
 
 
 # -- putting -------------------------------------------------------------------------------------
@@ -81,23 +73,6 @@ def put(Client client not None, value, id):
 
 # -- getting -------------------------------------------------------------------------------------
 
-cdef object value_of(Session session, uint32_t slot, bint copy_on_write):
-    cdef PrObject *o = &session.s.objects[slot]
-    cdef const uint8_t *data
-    cdef Pin bytes
-    if pr_is_inline(o):
-        data = pr_message_of(&session.s, o)
-        if o.size and data[0] != COLUMNS:
-            return scalar(data, o.size)
-        return decode(PyBytes_FromStringAndSize(<const char *> data, o.size), None, True, (), None)
-    bytes = pin_object(session, slot)
-    if bytes.size < MOST_SCALAR and bytes.data[0] != COLUMNS:
-        return scalar(bytes.data, bytes.size)
-    view = Buffer.view(bytes, <const char *> bytes.data, bytes.size)
-    view.is_shared = True
-    return decode(private_copy(view) if copy_on_write else view, None, True, (), None)
-
-
 def get(Client client not None, ids, timeout, bint copy_on_write):
     """The value of an id, or a list of those of a list of ids."""
     cdef int64_t deadline = deadline_of(timeout)
@@ -112,6 +87,6 @@ def get(Client client not None, ids, timeout, bint copy_on_write):
 cdef object get_one(Client client, ObjectID id, int64_t deadline, bint copy_on_write):
     cdef uint32_t slot = pr_slot(client.take(id, deadline))
     try:
-        return value_of(client.session, slot, copy_on_write)
+        return message_value(client.session, slot, copy_on_write, -1)
     finally:
         drop(client.session, slot)

@@ -235,8 +235,8 @@ def test_a_file_is_lost(no_session, runs, spoil):
     assert stats()["reconstructed_tasks"]
 
 
-def test_the_worker_is_killed_while_it_makes_it_again(store, runs, tmp_path):
-    gate = gates.Gate(tmp_path)
+def lost_and_slow(runs, gate) -> ray.ObjectRef:
+    """A result that is lost. When it is made again its task stops at the gate, once."""
 
     @ray.remote
     def slow():
@@ -248,6 +248,13 @@ def test_the_worker_is_killed_while_it_makes_it_again(store, runs, tmp_path):
     ref = slow.remote()
     ray.get(ref)
     internal.free(ref)
+    return ref
+
+
+def test_the_worker_is_killed_while_it_makes_it_again(store, runs, tmp_path):
+    gate = gates.Gate(tmp_path)
+
+    ref = lost_and_slow(runs, gate)
     values = []
     thread = threading.Thread(target=lambda: values.append(ray.get(ref)))
     thread.start()
@@ -260,16 +267,7 @@ def test_the_worker_is_killed_while_it_makes_it_again(store, runs, tmp_path):
 def test_timeout(store, runs, tmp_path):
     gate = gates.Gate(tmp_path)
 
-    @ray.remote
-    def slow():
-        note(runs, "slow")
-        if len(noted(runs)) == 2:
-            gate.pass_through()
-        return array(3)
-
-    ref = slow.remote()
-    ray.get(ref)
-    internal.free(ref)
+    ref = lost_and_slow(runs, gate)
     with pytest.raises(GetTimeoutError):
         ray.get(ref, timeout=0.01)
     with pytest.raises(GetTimeoutError):
