@@ -14,7 +14,8 @@ static void make_pending(PrSession *s, const PrTask *t) {
     for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot)) {
         PrObject *o = &s->objects[slot];
         uint64_t word = atomic_load(&o->state);
-        if (!(word & PR_LINEAGE) || !pr_is_gone(o) || atomic_load(&pr_copy_of(o)->writing)) continue;
+        if (!(word & PR_LINEAGE) || !pr_is_gone(o)) continue;
+        if (atomic_load(&pr_copy_of(o)->writing)) continue; /* as begin_again */
         o->n_refs = 0;
         pr_copy_of(o)->handles = 0;
         atomic_store(&o->state, (word & ~(uint64_t)(PR_STATE_MASK | PR_FETCH)) | PR_OBJECT_PENDING);
