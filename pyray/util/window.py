@@ -322,6 +322,11 @@ class Window:
             waiting = self._running or self._backlog or self._refused or feeding
             return not (waiting or self._telling)
 
+    def wait_until(self, enough: Callable[[], bool]) -> None:
+        """Wait until all is done, or enough, which is asked after each call that was told of."""
+        with self._changed:
+            self._changed.wait_for(lambda: enough() or self.is_idle())
+
     def close(self) -> None:
         """Nothing will be added; the thread ends when all is done. May be called anywhere."""
         self._closed = True

@@ -120,6 +120,28 @@ def test_generators_are_apart(gate):
     assert list(second) == list(range(10))
 
 
+def test_results_are_not_polled_for(gate, monkeypatch):
+    slept = []
+    monkeypatch.setattr(joblib.parallel.time, "sleep", slept.append)
+
+    def let_go():
+        gate.until_begun()
+        gate.open()
+
+    opener = threading.Thread(target=let_go)
+    opener.start()
+    calls = [delayed(gate.pass_through)(), *(delayed(abs)(-i) for i in range(9))]
+    assert Parallel(n_jobs=2, backend="ray")(calls) == [None, *range(9)]
+    opener.join()
+    assert slept == []
+
+
+def test_a_failure_does_not_wait_for_other_calls(gate):
+    calls = [delayed(gate.pass_through)(), delayed(divmod)(1, 0)]  # nobody opens the gate
+    with pytest.raises(ZeroDivisionError):
+        Parallel(n_jobs=2, backend="ray", batch_size=1)(calls)
+
+
 def test_in_a_task():
     @ray.remote
     def outer():

@@ -7,6 +7,8 @@ the public API.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
 from typing import Any
@@ -118,6 +120,7 @@ class RayBackend(AutoBatchingMixin, ParallelBackendBase):
     def start_call(self) -> None:
         """A call of the `Parallel` begins: functions are as they are now."""
         self._functions = Functions()
+        self._has_failed = False
 
     def submit(self, func: Any, callback: Any = None) -> Any:
         """Run a batch of calls, and give its result to the callback."""
@@ -157,8 +160,20 @@ class RayBackend(AutoBatchingMixin, ParallelBackendBase):
         """What the callback of `submit` got, as results."""
         value, error = out
         if error is not None:
+            self._has_failed = True
             raise error
         return value
+
+    @contextmanager
+    def retrieval_context(self) -> Iterator[None]:
+        """Results are asked for: joblib would look every 10 ms whether they are there.
+
+        A generator gives the first ones before all are there, and a timeout is joblib's affair.
+        """
+        polls = self.parallel.return_generator or self.parallel.timeout is not None
+        if self._workers is not None and not polls:
+            self._workers.wait_until(lambda: self._has_failed)
+        yield
 
     def stop_call(self) -> None:
         """A call of the `Parallel` has ended: its functions are not kept."""
