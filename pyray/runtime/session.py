@@ -41,6 +41,8 @@ PATIENCE = 5.0
 NOTEBOOK = 0.5
 #: Bytes of arguments that tasks keep for lineage: a tenth of the store, and at most this.
 MOST_LINEAGE = 256 << 20
+#: As many as there can be.
+NO_LIMIT = 2**63
 #: Worker processes of a session at most, unless the environment says otherwise.
 MAX_WORKERS = 1000
 
@@ -72,10 +74,11 @@ class Options:
     def memory(self) -> dict[str, Any]:
         """How Session.create() is to see to memory."""
         size = self.object_store_memory
+        lineage = number("max_lineage_bytes", min(size // 10, MOST_LINEAGE), least=0)
         return {
             "arena_bytes": size,
-            "spill_at": int(size * number("object_spilling_threshold", 0.8)),
-            "max_lineage_bytes": int(number("max_lineage_bytes", min(size // 10, MOST_LINEAGE))),
+            "spill_at": int(size * number("object_spilling_threshold", 0.8, 0, 1)),
+            "max_lineage_bytes": int(min(lineage, NO_LIMIT)),
             "evicts": not self.spilling,
         }
 

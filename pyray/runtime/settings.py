@@ -15,7 +15,8 @@ Each is read as PYRAY_NAME, else as RAY_NAME, Ray's spelling of the same:
     object_spilling_threshold   share of the object store in use above which objects are written to
                                 files ahead of time
     max_lineage_bytes           that tasks keep when they are over, to make results again that are
-                                lost; by default a tenth of the store, 256 MB at most; 0: none
+                                lost; by default a tenth of the store, 256 MB at most; 0: none,
+                                inf: no limit
     object_store_full_timeout_s seconds until a put is refused for which no room can be made
     CGROUP_ROOT                 where the control groups are mounted: /sys/fs/cgroup
     worker_oom_score_adjustment the sooner the system ends workers than others: 1000
@@ -24,6 +25,7 @@ Each is read as PYRAY_NAME, else as RAY_NAME, Ray's spelling of the same:
 
 from __future__ import annotations
 
+import math
 import os
 
 TYPE_CHECKING = False  # typing's, without the import
@@ -77,12 +79,19 @@ def flag(name: str, default: bool = False) -> bool:
     return setting(name, "1" if default else "0").lower() not in ("0", "false", "no", "off")
 
 
-def number(name: str, default: float) -> float:
-    """A variable's number; one that is none is refused with its name."""
+def number(name: str, default: float, least: float = -math.inf, most: float = math.inf) -> float:
+    """A variable's number; one that is none, or out of its range, is refused with its name."""
     text = setting(name)
     if not text:
         return default
+    spelt = f"{'PYRAY' if os.environ.get(f'PYRAY_{name}') else 'RAY'}_{name}={text!r}"
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise ValueError(f"PYRAY_{name}={text!r} in the environment is not a number") from None
+        value = math.nan
+    if math.isnan(value):
+        raise ValueError(f"{spelt} in the environment is not a number")
+    if not least <= value <= most:
+        allowed = f"{least:g} or more" if most == math.inf else f"between {least:g} and {most:g}"
+        raise ValueError(f"{spelt} in the environment must be {allowed}")
+    return value

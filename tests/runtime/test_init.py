@@ -65,6 +65,32 @@ def test_refused(arguments, error, text):
     assert not ray.is_initialized()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("PYRAY_max_lineage_bytes", "-1", "must be 0 or more"),
+        ("RAY_max_lineage_bytes", "nan", "is not a number"),
+        ("PYRAY_max_lineage_bytes", "1GB", "is not a number"),
+        ("PYRAY_object_spilling_threshold", "80", "must be between 0 and 1"),
+    ],
+)
+def test_refused_in_the_environment(monkeypatch, name, value, text):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"^{name}='{value}' in the environment {text}$"):
+        ray.init(num_cpus=1, object_store_memory=SMALL)
+    assert not ray.is_initialized()
+    monkeypatch.delenv(name)
+    ray.init(num_cpus=1, object_store_memory=SMALL)
+    assert ray.get(ray.put(1)) == 1
+
+
+@pytest.mark.parametrize("value", ["inf", "1e30", "0.5"])
+def test_any_limit_of_lineage(monkeypatch, value):
+    monkeypatch.setenv("PYRAY_max_lineage_bytes", value)
+    ray.init(num_cpus=1, object_store_memory=SMALL)
+    assert ray.get(same.remote(1)) == 1
+
+
 def test_positional_arguments():
     with pytest.raises(TypeError):
         ray.init("local", 2)
