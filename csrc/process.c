@@ -11,6 +11,7 @@
 enum { LOCK_SPINS = 200, EVENT_SPINS = 32, SPIN_FAILURES = 4, SPIN_RETRY = 16, SPIN_LONG = 64 };
 enum { WITHOUT_PLACE = 3000 }; /* ns */
 enum { WAIT = 10 * 1000000, WAITS = 10 };
+enum { HEAP_PATIENCE = 100 * 1000000 }; /* ns */
 
 /* After a long wait, outside: where there is no node, everybody looks for who died. So does the
  * node: while it waits, it hears of no death. */
@@ -128,6 +129,15 @@ static int spin(PrSession *s, uint32_t seen) {
     return came;
 }
 
+static int wait_for_event(PrSession *s, uint32_t seen, int64_t timeout) {
+    _Atomic uint32_t *event = &s->self->event;
+    int gives_back = s->keeps_heap && (timeout < 0 || timeout > HEAP_PATIENCE);
+    int error = pr_futex_wait(event, seen, gives_back ? HEAP_PATIENCE : timeout);
+    if (!gives_back || error != ETIMEDOUT) return error;
+    pr_give_heap_back();
+    return pr_futex_wait(event, seen, timeout < 0 ? timeout : timeout - HEAP_PATIENCE);
+}
+
 int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin) {
     PrProcess *self = s->self;
     int status = 0;
@@ -135,7 +145,7 @@ int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin) {
     if (may_spin && spin(s, seen)) return 0;
     atomic_fetch_add(&self->sleeping, 1);
     if (atomic_load(&self->event) == seen) {
-        int error = pr_futex_wait(&self->event, seen, timeout);
+        int error = wait_for_event(s, seen, timeout);
         status = error == ETIMEDOUT ? PR_TIMEOUT : error == EINTR ? PR_INTERRUPTED : 0;
     }
     atomic_fetch_sub(&self->sleeping, 1);

@@ -429,6 +429,7 @@ typedef struct {
     const uint8_t *read_base;              /* the arena, read-only */
     _Atomic uint64_t *refs, *watch, *pins; /* this process' bitmaps */
     uint32_t *held, *pinned; /* a slot: references and pins of this process; private */
+    int keeps_heap;
     _Atomic uint64_t *sites; /* an object: see pr_note_site */
     uint32_t index;          /* of self */
     uint32_t caller;         /* which process of the session: not used again */
@@ -486,6 +487,13 @@ _Atomic uint64_t *pr_pins_of(const PrSession *s, uint32_t process);
 /* Gives the pages of all free memory of the arena back to the system. The caller is outside. */
 void pr_trim(PrSession *s);
 
+/* -- heap.c ------------------------------------------------------------------------------------ */
+
+/* From now on this process keeps memory that it has freed, until it sleeps for long (pr_sleep).
+ * Not if the environment has settings for glibc's malloc. */
+void pr_keep_heap(PrSession *s);
+void pr_give_heap_back(void);
+
 /* -- process.c --------------------------------------------------------------------------------- */
 
 void pr_enter_slowly(PrSession *s);
@@ -496,7 +504,8 @@ void pr_notify(PrSession *s, PrProcess *p);
 /* Has the node process look. */
 void pr_call_node(PrSession *s);
 /* Waits until p->event is not `seen`: spins for a while, sleeps for at most `timeout` ns (< 0: no
- * limit). 0, PR_TIMEOUT, PR_INTERRUPTED. The caller is outside. */
+ * limit). 0, PR_TIMEOUT, PR_INTERRUPTED. The caller is outside. After 0.1 s a process
+ * gives the heap back that it keeps. */
 int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin);
 
 enum { PR_LOCK_WAITED = 1u << 31 };

@@ -98,6 +98,7 @@ def run_worker(Session session, hooks):
     worker.functions, worker.labels = {}, {}
     worker.shape = PR_NO_SHAPE
     set_in_task(True)
+    pr_keep_heap(&session.s)
     try:
         worker.run()
         return not worker.runs_still
