@@ -15,7 +15,7 @@ CLANG_FORMAT_FILES = $(wildcard csrc/*.[ch] csrc/tests/*.[ch] pyray/*/*.h)
 .DEFAULT_GOAL := help
 # Objects of the C tests stay for the next time; make would remove them, last of all it says.
 .SECONDARY:
-.PHONY: help build demo test test-py test-c test-debug test-tsan test-long test-faults test-js test-asan test-all bench bench-serialization bench-runtime fuzz docs lint format dist clean
+.PHONY: help build demo test test-py test-c test-debug test-tsan test-long test-faults test-js test-asan test-all bench bench-serialization bench-runtime bench-pools fuzz docs lint format dist clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -84,7 +84,7 @@ test-version: build $(VENV)/.test test-js
 fuzz: build ## fuzz decoder and parser under sanitizers; ARGS="--inputs 20000000"; needs clang
 	$(PY) tests/fuzz/run.py $(ARGS)
 
-bench: bench-serialization bench-runtime ## the whole benchmark; writes benchmarks/results and docs
+bench: bench-serialization bench-runtime bench-pools ## the whole benchmark; writes benchmarks/results and docs
 
 bench-serialization: build $(VENV)/.bench ## its part about the serializer
 	@PYRAY_PEERS=$(PEERS) sh benchmarks/peers.sh current
@@ -99,6 +99,9 @@ bench-runtime: build $(VENV)/.bench ## its part about tasks and objects: 40 minu
 	PYRAY_PEERS=$(PEERS) $(PY) benchmarks/runtime.py --docs --rounds 3 $(ARGS)
 	$(PY) benchmarks/plot_runtime.py benchmarks/results/runtime.json \
 		--output docs/images/runtime.png
+
+bench-pools: build $(VENV)/.bench ## its part about pools, executors and joblib
+	$(PY) benchmarks/pools.py --docs $(ARGS)
 
 docs: build $(VENV)/.docs ## build the documentation site into build/site
 	$(PY) -m mkdocs build --quiet --strict --site-dir build/site

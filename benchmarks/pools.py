@@ -1,7 +1,8 @@
 """Pools of the standard library and joblib beside ours, on the same calls, in one run.
 
     python benchmarks/pools.py                  all rows; writes benchmarks/results/pools.json
-    python benchmarks/pools.py --rows map arrays --rounds 3
+    python benchmarks/pools.py --docs           and the table of docs/benchmarks.md
+    python benchmarks/pools.py --rows map joblib --rounds 3
 
 Each row runs the same program with the original and with ours, a round of one and a round of the
 other, in one process; pools are made and warmed up before. The figure is the median of the rounds.
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +27,7 @@ from typing import Any
 
 import joblib
 import numpy as np
-from environment import ROOT, machine
+from environment import ROOT, commit, machine, write_between
 
 import pyray as ray
 from pyray.util.executor import RayExecutor
@@ -33,6 +35,15 @@ from pyray.util.joblib import register_ray
 from pyray.util.multiprocessing import Pool
 
 RESULTS = ROOT / "benchmarks" / "results" / "pools.json"
+PAGE = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- pools:begin -->", "<!-- pools:end -->"
+HEADING = """## Pools, executors and joblib
+
+`benchmarks/pools.py`: the same program with the original and with ours ([util.md](util.md)), two
+processes each. Small calls are 20,000 of `abs` (2,000 with apply); arrays are 20 of 16 MB, or one
+of them in 40 calls. joblib finds arrays that it has had before in its files, ours in the store.
+
+"""
 PROCESSES = 2
 SMALL = range(20_000)
 ARRAY_BYTES = 16_000_000
@@ -130,11 +141,31 @@ def measure(peers: dict[str, Any], run: Run, rounds: int) -> dict[str, list[floa
     return seconds
 
 
+def markdown(results: dict[str, Any]) -> str:
+    lines = [
+        f"Measured {results['when']} on commit {results['commit']}, {results['machine']['cpu']},"
+        f" {results['machine']['cores']} cores, with `{results['command']}`: median of"
+        f" {results['rounds']} rounds.",
+        "",
+        "| calls | pyray | originals | times as fast | wanted |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, row in results["rows"].items():
+        others = [f"{peer} {value * 1e3:.1f} ms" for peer, value in row["originals"].items()]
+        wanted = f"{row['target']}" + ("" if row["ratio"] >= row["target"] else ", MISSED")
+        lines.append(
+            f"| {name} | {row['pyray'] * 1e3:.1f} ms | {', '.join(others)} | {row['ratio']:.2g} |"
+            f" {wanted} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", nargs="+", help="names, or beginnings of them")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--docs", action="store_true", help="write the table of the page")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     register_ray()
@@ -147,12 +178,28 @@ def main() -> None:
         medians = {peer: statistics.median(values) for peer, values in seconds.items()}
         ours = medians.pop("pyray")
         best = min(medians.values())
-        found[name] = {"seconds": seconds, "ratio": best / ours, "target": target}
+        found[name] = {
+            "pyray": ours,
+            "originals": medians,
+            "ratio": best / ours,
+            "target": target,
+            "seconds": seconds,
+        }
         others = ", ".join(f"{peer} {value * 1e3:.1f} ms" for peer, value in medians.items())
         verdict = "" if best / ours >= target else f"  MISSED {target}x"
         print(f"{name:32} pyray {ours * 1e3:8.1f} ms, {others}: {best / ours:.1f}x{verdict}")
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({"machine": machine(), "rows": found}, indent=1) + "\n")
+    results = {
+        "when": time.strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "command": " ".join(["python", "benchmarks/pools.py", *sys.argv[1:]]),
+        "rounds": options.rounds,
+        "machine": machine(),
+        "rows": found,
+    }
+    options.output.write_text(json.dumps(results, indent=1) + "\n")
+    if options.docs:
+        write_between(PAGE, BEGIN, END, markdown(results), HEADING)
 
 
 if __name__ == "__main__":
