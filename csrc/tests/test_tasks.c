@@ -102,7 +102,7 @@ static void test_failed_dependencies(void) {
         /* The failure goes through, with its bytes and what they refer to. */
         EQUAL(wait_for(&s, b), 0);
         EQUAL(state_of(&s, b), PR_OBJECT_FAILED);
-        const PrObject *o = &s.objects[pr_slot(b)];
+        PrObject *o = &s.objects[pr_slot(b)];
         EQUAL(o->size, size);
         CHECK(has_pattern(pr_message_of(&s, &s.objects[pr_slot(b)]), size, 9));
         if (big) CHECK(has_value(&s, pr_refs_in(&s, o)[0], 5));
