@@ -55,8 +55,11 @@ def left() -> Left:
 def check(before: Left, left: Callable[[], Left] = left) -> None:
     """Fails unless all that is there soon was there before."""
     end = time.monotonic() + DEADLINE
-    gc.collect()
-    while new := [words for key, words in left().items() if key not in before]:
+    while True:
+        gc.collect()  # each time: threads that end leave garbage, too
+        new = [words for key, words in left().items() if key not in before]
+        if not new:
+            return
         if time.monotonic() > end:
             pytest.fail("left behind:\n" + "\n".join(new), pytrace=False)
         os.sched_yield()

@@ -177,7 +177,8 @@ def _settle(future: Future[Any], result: Callable[[], Any]) -> None:
     try:
         value = result()
     except BaseException as error:
-        future.set_exception(error)
+        # Without our frames, which would keep the reference, and others, as long as the error.
+        future.set_exception(error.with_traceback(None))
     else:
         future.set_result(value)
 

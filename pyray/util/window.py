@@ -260,6 +260,7 @@ class Window:
             ray.wait(refs, num_returns=count)
             ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
         except Exception as problem:  # the session has ended
+            problem.__traceback__ = None
             for call in calls.values():
                 self._tell(call, [], problem)
             return
@@ -268,7 +269,7 @@ class Window:
             try:
                 result.append(ray.get(ref))
             except BaseException as problem:
-                error = problem
+                error = problem.with_traceback(None)  # this frame has all references
             self._tell(calls[ref], result, error)
 
     def wait_for(self, waiter: Any, count: int) -> None:
@@ -345,7 +346,9 @@ class Window:
 
     def abandon(self) -> None:
         """`terminate`, in the thread; for finalizers, which run anywhere."""
-        if self._thread is not None:
+        thread = self._thread
+        # If it has ended, what is put there would keep itself, and the handles of actors.
+        if thread is not None and thread.is_alive() and not self._workers.stopped:
             self._news.put(self.terminate)
 
     def terminate(self) -> None:

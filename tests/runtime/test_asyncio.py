@@ -284,3 +284,16 @@ def test_nobody_keeps_the_result_of_a_future():
     seen = weakref.ref(future.result())
     del future
     until(lambda: gc.collect() >= 0 and seen() is None)
+
+
+def test_the_error_of_a_future_keeps_nothing(tmp_path):
+    """Frames of the thread would keep the reference, and what was ready with it."""
+    gate = Gate(tmp_path)
+    there = fail.remote()
+    ray.wait([there])
+    awaited = held.remote(gate)
+    future = awaited.future()
+    gate.until_begun()
+    ray.cancel(awaited)
+    assert there.future().exception().__traceback__ is None
+    assert future.exception().__traceback__ is None

@@ -367,6 +367,20 @@ class TestInitializer:
                 pool.apply(os.kill, (0, signal.SIGKILL))
             assert pool.apply(state, (0,)) == ["ready"]
 
+    def test_nothing_is_left_for_the_collector(self):
+        """It would keep the handles of the actors."""
+        pool = Pool(1, initialize, ("ready",))
+        window = weakref.ref(pool._window)
+        gc.disable()
+        try:
+            pool.apply(double, (1,))
+            pool.terminate()
+            pool.join()
+            del pool
+            assert window() is None
+        finally:
+            gc.enable()
+
     def test_one_that_raises(self):
         def fail():
             raise ValueError("of the initializer")
