@@ -564,7 +564,7 @@ int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker) {
         if (pr_state(object_word) != PR_OBJECT_PENDING || !pr_same(object_word, object)) return 2;
         int state = pr_state(word), done;
         if (state == PR_TASK_RUNNING) {
-            after = word | PR_CANCEL;
+            after = (word | PR_CANCEL) & ~(uint64_t)PR_POPPED; /* not heard, of this one */
         } else if (state == PR_TASK_WAITING || state == PR_TASK_READY) {
             after = pr_cancelled(word, s->index);
         } else {
@@ -614,8 +614,8 @@ uint32_t pr_ask_all_again(PrSession *s) {
     return n;
 }
 
-void pr_heard(PrSession *s, uint32_t task) {
-    atomic_fetch_or(&s->tasks[task].state, PR_POPPED);
+int pr_heard(PrSession *s, uint32_t task) {
+    return !(atomic_fetch_or(&s->tasks[task].state, PR_POPPED) & PR_POPPED);
 }
 
 void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle), void *with) {

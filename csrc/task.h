@@ -86,7 +86,8 @@ int pr_cancel(PrSession *s, PrHandle object, uint32_t *worker);
  * does the node, for those that nobody waits for: of how many. */
 uint32_t pr_ask_all_again(PrSession *s);
 void pr_ask_again(PrSession *s, const uint32_t *slots, size_t n);
-void pr_heard(PrSession *s, uint32_t task);
+/* The worker has heard: 1; 0: it had before, and this signal is one that came too late. */
+int pr_heard(PrSession *s, uint32_t task);
 /* Children of a task that are not over, calls of actors too, but no actors: calls `each` with the
  * first return's handle. */
 void pr_each_child(PrSession *s, PrHandle parent, void (*each)(void *, PrHandle), void *with);

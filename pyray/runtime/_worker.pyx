@@ -68,13 +68,13 @@ def own_function(uint64_t handle):
 
 
 def cancel_requested():
-    """Whether the task that runs shall stop: it will, as it has heard of it now."""
+    """Whether the task that runs shall stop: it will, as it has heard of it now. Once for each
+    cancel(), which may send several signals."""
     if worker is None or not worker.task or not worker.in_user_code:
         return False
     if not worker.session.s.tasks[worker.task].state & PR_CANCEL:
         return False
-    pr_heard(&worker.session.s, worker.task)
-    return True
+    return pr_heard(&worker.session.s, worker.task) != 0
 
 
 def is_cancelled():
@@ -85,7 +85,8 @@ def is_cancelled():
     slot = call_slot() or worker.task
     if not worker.session.s.tasks[slot].state & PR_CANCEL:
         return False
-    pr_heard(&worker.session.s, slot)
+    if slot != worker.task:
+        pr_heard(&worker.session.s, slot)  # a task of its own hears by a signal
     return True
 
 

@@ -367,7 +367,7 @@ cdef extern from "task.h" nogil:
     void pr_rescue(PrSession *s)
     void pr_ask_again(PrSession *s, const uint32_t *slots, size_t n)
     uint32_t pr_ask_all_again(PrSession *s)
-    void pr_heard(PrSession *s, uint32_t task)
+    int pr_heard(PrSession *s, uint32_t task)
     void pr_worker_rest(PrSession *s)
     void pr_keep_heap(PrSession *s)
     uint32_t pr_wanted(PrSession *s, uint32_t *envs, uint32_t *counts, uint32_t room)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 
 import pytest
 from gates import Gate
@@ -104,6 +105,32 @@ def test_cleanup_runs(gate, tmp_path):
     ray.cancel(ref)
     done.until_begun()
     cancelled(ref)
+
+
+def test_one_interrupt_for_each_cancel(gate, tmp_path):
+    """Of several signals for one cancel(), a late one does not interrupt the cleanup."""
+    again = Gate(tmp_path, "again")
+
+    @ray.remote
+    def cleans_up():
+        late = []
+        for one in gate, again:
+            try:
+                one.pass_through()
+            except KeyboardInterrupt:
+                try:
+                    signal.raise_signal(signal.SIGINT)
+                    late.append("ignored")
+                except KeyboardInterrupt:
+                    late.append("interrupted")
+        return late
+
+    ref = cleans_up.remote()
+    gate.until_begun()
+    ray.cancel(ref)
+    again.until_begun()
+    ray.cancel(ref)
+    assert ray.get(ref) == ["ignored", "ignored"]
 
 
 def test_finished_and_put():
