@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lineage.h"
 #include "object.h"
 
 enum { TAKEN = 32 /* calls at a time */ };
@@ -542,6 +543,7 @@ void pr_actor_let_go(PrSession *s, PrHandle object, uint32_t actor) {
         if (!dead) {
             /* It knows whether the last one is its own. */
             if (worker) pr_notify(s, &s->processes[worker]);
+            else if (!refs) pr_note_unheld(s, object);
             return;
         }
         if (refs) return;
@@ -549,6 +551,20 @@ void pr_actor_let_go(PrSession *s, PrHandle object, uint32_t actor) {
                 PR_OBJECT_DYING;
     } while (!atomic_compare_exchange_strong(&o->state, &word, dying));
     pr_enlist(s, pr_slot(object));
+}
+
+void pr_actor_unmade(PrSession *s, PrHandle object) {
+    PrObject *o = &s->objects[pr_slot(object)];
+    uint64_t word = atomic_load(&o->state);
+    if (!pr_same(word, object) || pr_state(word) != PR_OBJECT_SEALED) return;
+    uint32_t actor = *pr_actor_in(o);
+    PrActor *a = &s->actors[actor];
+    PrHandle creation = atomic_load(&a->creation);
+    int unwanted = !atomic_load(&o->refs) && !pr_pending_calls(a);
+    /* It was the actor of that object, as that is there still. */
+    if (!pr_same(atomic_load(&o->state), object) || !creation || !unwanted) return;
+    if (pr_cancel_unbegun(s, creation) && pr_actor_die(s, actor, creation))
+        pr_actor_end(s, actor, pr_epoch(s));
 }
 
 /* Whether that actor lives, and is not to be made anew from now on if `mark` is PR_KILLED. */

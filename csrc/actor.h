@@ -11,8 +11,8 @@
  * holds back those that the process submits after it. When it goes to the queue, it lets the next
  * one go (`follower`). One that was cancelled does so as soon as it has been let go itself.
  *
- * An actor ends when no other process refers to its object and it has no calls left, when its
- * creation fails, when its process leaves, and when it is killed.
+ * An actor ends when no other process refers to its object and it has no calls left, be it made by
+ * then or not, when its creation fails, when its process leaves, and when it is killed.
  */
 #ifndef PYRAY_ACTOR_H
 #define PYRAY_ACTOR_H
@@ -96,6 +96,9 @@ void pr_fail_calls(PrSession *s);
 /* It has lost a reference, or a call: its object dies if it was the last of both, and of a dead
  * actor. Both may be gone, and others in their slots. Waits for nothing. */
 void pr_actor_let_go(PrSession *s, PrHandle object, uint32_t actor);
+/* Nobody referred to that object of an actor: unless a process has begun to make the actor, and
+ * will see that itself, it ends. May wait for locks. */
+void pr_actor_unmade(PrSession *s, PrHandle object);
 /* Its object is gone. May wait for a lock. */
 void pr_actor_free(PrSession *s, uint32_t actor);
 

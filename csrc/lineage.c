@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actor.h"
 #include "object.h"
 
 enum { LOOK_AT = 64 /* tasks that may not go, before it is given up */ };
@@ -231,8 +232,13 @@ void pr_settle_lineage(PrSession *s) {
     bury_over(s);
     while (s->n_unheld) {
         uint64_t blocks[2] = {0, 0};
+        PrHandle object = s->unheld[--s->n_unheld];
+        if (atomic_load(&pr_object_of(s, object)->state) & PR_ACTOR) {
+            pr_actor_unmade(s, object);
+            continue;
+        }
         pr_lock(s, lock);
-        settle_unheld(s, s->unheld[--s->n_unheld], blocks);
+        settle_unheld(s, object, blocks);
         pr_unlock(lock);
         pr_free_taken(s, blocks);
         bury_over(s);

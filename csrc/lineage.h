@@ -57,7 +57,8 @@ void pr_cover_item(PrSession *s, uint32_t task, uint32_t slot, uint32_t number);
 void pr_drop_items(PrSession *s, const PrTask *t, uint64_t epoch);
 /* Of a generator that runs again: the item of that number; 0: it is not needed. */
 uint32_t pr_item(const PrSession *s, const PrTask *t, uint32_t number);
-/* The last reference of this process' to something with PR_LINEAGE went: pr_bury will look. */
+/* This process dropped the last reference to something with PR_LINEAGE, or to an actor that is not
+ * made yet: pr_bury will look. */
 void pr_note_unheld(PrSession *s, PrHandle object);
 /* Looks, and ends what was to be ended. Inside; may wait for locks. */
 void pr_settle_lineage(PrSession *s);

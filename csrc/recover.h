@@ -49,8 +49,8 @@ void pr_sort_tasks(PrSession *s, uint32_t *tasks, uint32_t n);
 void pr_settle_actors(Rebuild *r);
 /* What they refer to. */
 void pr_count_actors(Rebuild *r);
-/* One that is to be made anew, and that nobody refers to or has called, is not, as nobody can call
- * it any more: its creation fails. Once all references and calls are counted. */
+/* One that is to be made, or made anew, and that nobody refers to or has called, is not, as nobody
+ * can call it any more: its creation fails. Once all references and calls are counted. */
 void pr_drop_unwanted_actors(Rebuild *r);
 /* Whether an object that nobody refers to goes: that of an actor only if that is dead, too. */
 int pr_may_go(const PrSession *s, PrObject *o);

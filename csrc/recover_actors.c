@@ -69,8 +69,9 @@ void pr_drop_unwanted_actors(Rebuild *r) {
         const PrActor *a = &s->actors[i];
         uint32_t task = pr_slot(atomic_load(&a->creation));
         PrTask *t = &s->tasks[task];
-        if (pr_actor_state(a) != PR_ACTOR_LIVE || !task || !t->attempt) continue;
-        if (pr_state(atomic_load(&t->state)) != PR_TASK_READY) continue;
+        int state = pr_state(atomic_load(&t->state));
+        if (pr_actor_state(a) != PR_ACTOR_LIVE || !task) continue;
+        if (state != PR_TASK_WAITING && state != PR_TASK_READY) continue;
         if (atomic_load(&s->objects[a->object].refs) || pr_pending_calls(a)) continue;
         pr_set_task_state(t, PR_TASK_RUNNING);
         atomic_store(&t->worker, s->index);

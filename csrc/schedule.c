@@ -440,8 +440,7 @@ void pr_returning(PrSession *s) {
     if (atomic_load_explicit(&c->n_idle, memory_order_relaxed)) pr_coming(s);
 }
 
-void pr_drop_cancelled(PrSession *s, uint32_t shape) {
-    PrQueue *q = &s->shapes[shape].queue;
+void pr_drop_cancelled(PrSession *s, PrQueue *q) {
     for (uint32_t task = 1; task;) {
         uint32_t n = 1, tail;
         task = 0;

@@ -437,7 +437,7 @@ typedef struct {
     uint32_t buried;         /* those of them that were dying when there was a recovery */
     uint64_t dying_epoch;
     uint32_t over;    /* DONE tasks that were ended by this process, DYING, linked by `next` */
-    PrHandle *unheld; /* results of DONE tasks whose last reference this process dropped */
+    PrHandle *unheld; /* results of DONE tasks, and actors, whose last reference it dropped */
     uint32_t n_unheld, unheld_room;
     /* Calls that this actor's process has taken out of its queue, linked by `next`: READY, and in
      * the queue again if there was a recovery. */

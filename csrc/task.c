@@ -475,11 +475,12 @@ void pr_fail_task_like(PrSession *s, uint32_t task, uint32_t failed) {
 
 void pr_end_cancelled(PrSession *s, uint32_t task, int waited) {
     PrTask *t = &s->tasks[task];
-    uint32_t call = t->flags & PR_TASK_CALL, shape = t->shape; /* soon it may be another one's */
+    uint32_t call = t->flags & PR_TASK_CALL; /* soon it may be another one's */
+    PrQueue *q = call ? &s->actors[t->actor].queue : &s->shapes[t->shape].queue;
     pr_enter(s);
     if (waited && call) pr_call_cancelled(s, task);
     if (atomic_fetch_or(&t->state, PR_CANCEL) & PR_POPPED) pr_bury_task(s, task);
-    if (!waited && !call) pr_drop_cancelled(s, shape);
+    if (!waited) pr_drop_cancelled(s, q);
     pr_bury(s);
     pr_leave(s);
 }

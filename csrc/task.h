@@ -164,9 +164,9 @@ void pr_queue_tasks(PrSession *s, uint32_t shape, uint32_t head, uint32_t tail, 
  * is empty, of which *tail is the last. */
 void pr_queue_append(PrSession *s, PrQueue *q, uint32_t head, uint32_t tail, uint32_t n);
 uint32_t pr_queue_detach(PrSession *s, PrQueue *q, uint32_t *n, uint32_t *tail);
-/* Cancelled tasks at the front of a shape's queue leave it: no worker ever does so if their
- * resources are never free. Inside; may wait for locks. */
-void pr_drop_cancelled(PrSession *s, uint32_t shape);
+/* Cancelled tasks at the front of a queue of a shape's, or an actor's, leave it: nobody else ever
+ * does so if their resources, or the actor's, are never free. Inside; may wait for locks. */
+void pr_drop_cancelled(PrSession *s, PrQueue *q);
 /* Tasks that this worker has taken and not begun are for others. Inside. */
 void pr_give_queue(PrSession *s);
 /* A worker waits for objects: its CPU, and the tasks in its own queue, are for others; and back. */

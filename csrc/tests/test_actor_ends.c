@@ -56,6 +56,56 @@ static void test_told_of_the_last(void) {
     end_session(&s);
 }
 
+/* It waits for a CPU, or for its arguments. Who made it drops it, or dies, or its only call is
+ * cancelled: it is not made, and another may have its name. */
+static void drop_before_it_is_made(int waiting, int dies, int called) {
+    PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
+    PrSession maker = join_session(&s, PR_CLIENT);
+    PrHandle busy = submit_plain(&s, cpu_shape(&s, 1), 1), wanted = reserve(&s);
+    uint32_t task = next(&w), slot = pr_slot(wanted), nobody;
+    uint8_t key[24];
+    name_key(key, 1);
+    PrCall creation = {.shape = cpu_shape(&s, 1),
+                       .retries = -1,
+                       .dependencies = &slot,
+                       .n_dependencies = (uint32_t)waiting};
+    Actor a, other;
+    EQUAL(try_actor(&maker, &a, creation, key, 0), 0);
+    PrHandle h = called ? call(&maker, &a, 1) : 0;
+    if (dies) {
+        crash(&maker, &s);
+        maker = join_session(&s, PR_CLIENT);
+    } else {
+        release(&maker, a.death);
+        release(&maker, a.object);
+        CHECK(is_gone(&s, a.object) == !called);
+        if (called) EQUAL(pr_cancel(&maker, h, &nobody), 0);
+        if (called) expect_code(&maker, h, PR_TASK_WAS_CANCELLED);
+    }
+    SOUND(&s);
+    CHECK(is_gone(&s, a.object));
+    EQUAL(try_actor(&maker, &other, creation, key, 0), 0);
+    release(&maker, other.death);
+    release(&maker, other.object);
+    pr_seal(&s, wanted, 0);
+    release(&s, wanted);
+    finish(&w, task);
+    expect_value(&s, busy, 1);
+    CHECK(nothing_to_do(&w));
+    CHECK(is_gone(&s, a.death) && is_gone(&s, other.object));
+    leave_session(&maker);
+    leave_session(&w);
+    end_session(&s);
+}
+
+static void test_dropped_before_it_is_made(void) {
+    for (int i = 0; i < 2; i++) {
+        drop_before_it_is_made(i, 0, 0);
+        drop_before_it_is_made(i, 0, 1);
+        drop_before_it_is_made(i, 1, 0);
+    }
+}
+
 /* -- what becomes of its calls ----------------------------------------------------------------- */
 
 /* Of one actor: calls one of which runs, was taken and not begun, is in the queue, waits for
@@ -473,18 +523,15 @@ static void test_restart_without_references(void) {
 /* Nobody refers to it, and it has no calls: nobody can ever call it. */
 static void test_no_restart_for_nobody(void) {
     PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
-    Actor a = actor_with(&s, -1, NULL, 0), b = actor_with(&s, -1, NULL, 0);
+    Actor a = actor_with(&s, -1, NULL, 0);
     begin_actor(&w, &a);
     release(&s, a.object);
-    release(&s, b.object); /* not made yet: that is not anew */
     crash(&w, &s);
     SOUND(&s);
     CHECK(is_gone(&s, a.object));
     expect_code(&s, a.death, PR_ACTOR_DIED);
     w = join_session(&s, PR_WORKER);
-    end_actor(&w, begin_actor(&w, &b));
     CHECK(nothing_to_do(&w));
-    expect_code(&s, b.death, PR_ACTOR_DIED);
     leave_session(&w);
     end_session(&s);
 }
@@ -665,6 +712,7 @@ int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     RUN(test_last_reference);
     RUN(test_told_of_the_last);
+    RUN(test_dropped_before_it_is_made);
     RUN(test_failed_creation);
     RUN(test_dead_and_not_looked_at);
     RUN(test_recovery_while_a_call_fails);

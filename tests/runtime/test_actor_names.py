@@ -44,6 +44,16 @@ def test_found_before_it_is_made(name):
     assert ray.get_actor(name) == store
 
 
+def test_free_again_before_it_is_made(name):
+    Blocked = Store.options(name=name, resources={"Custom": 5})
+    store = Blocked.remote()
+    call = store.get.remote()
+    ray.cancel(call)
+    del store
+    again = Store.options(name=name, get_if_exists=True).remote(2)
+    assert ray.get(again.get.remote()) == 2
+
+
 def test_found_in_tasks_and_actors(name):
     @ray.remote
     def read():
