@@ -157,7 +157,7 @@ C_SOURCES := $(patsubst csrc/%.c,%,$(wildcard csrc/*.c))
 C_TESTS := $(patsubst csrc/tests/test_%.c,%,$(wildcard csrc/tests/test_*.c))
 # In test_recover threads die between two stores to shared memory: it has a core of its own, that of
 # the runtime only, compiled with points where that may happen.
-CRASH_SOURCES := session process object spill room names wait task actor limit schedule lineage reconstruct recover recover_actors recover_lineage arena check
+CRASH_SOURCES := session process heap object spill room names wait task actor limit schedule lineage reconstruct recover recover_actors recover_lineage arena check
 
 # $(call c_tests,folder,sanitizers)
 define c_tests
