@@ -177,7 +177,7 @@ class TestFolding:
         folding = Folding.from_environment()
         assert not folding.enabled and folding.window == 2.5
         monkeypatch.setenv(f"{prefix}_DEDUP_LOGS_AGG_WINDOW_S", "soon")
-        with pytest.raises(ValueError, match="PYRAY_DEDUP_LOGS_AGG_WINDOW_S='soon' in"):
+        with pytest.raises(ValueError, match=f"^{prefix}_DEDUP_LOGS_AGG_WINDOW_S='soon' in"):
             Folding.from_environment()
 
     def test_patterns(self):
