@@ -1,6 +1,7 @@
 """Real workers that are ended when the memory is full, as far as the test says so."""
 
 import os
+import re
 import sys
 import threading
 
@@ -76,10 +77,11 @@ class TestTasks:
         assert text.startswith("Task was killed due to the node running low on memory.\n")
         assert "Memory on the node was 990.00MB / 1.00GB (0.9900), which exceeds the memory" in text
         assert "usage threshold of 0.95" in text
-        assert f"(name=greedy, pid={worker}, memory used=2" in text
+        used = re.search(rf"\(name=greedy, pid={worker}, memory used=([\d.]+)MB\)", text)
+        assert BALLAST <= float(used[1]) * 10**6 < 2 * BALLAST  # a sanitizer takes half of that
         assert "it was the only task of its owner" in text
         (line,) = (line for line in text.splitlines() if line.startswith(f"{worker} "))
-        assert line.split()[2] == "ray::greedy" and 0.2 <= float(line.split()[1]) < 0.3
+        assert line.split()[2] == "ray::greedy" and 0.2 <= float(line.split()[1]) < 0.4
         assert "Run fewer tasks at once" in text and "PYRAY_memory_usage_threshold" in text
         follower = hold.remote(gate)
         assert gate.until_begun() != worker
