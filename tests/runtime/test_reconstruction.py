@@ -491,6 +491,20 @@ def test_what_was_put_is_not_evicted(evicting_store, runs, monkeypatch):
         assert holds(ray.get(ref), i)
 
 
+def test_what_cannot_be_made_again_is_not_evicted(evicting_store, runs):
+    argument = ray.put(array(4))
+    kept = add.remote(runs, "kept", argument, argument)
+    ray.get(kept)
+    over(1)
+    internal.free(argument)
+    for i in range(20):
+        assert holds(ray.get(make.remote(runs, i, size=8 * MB)), i)
+    refs = [make.remote(runs, i, size=8 * MB) for i in range(20)]
+    assert all(holds(ray.get(ref), i) for i, ref in enumerate(refs))
+    assert stats()["evicted_objects"]
+    assert holds(ray.get(kept), 8)
+
+
 def test_full_of_what_was_put(no_session, runs, monkeypatch):
     monkeypatch.setenv("PYRAY_object_store_full_timeout_s", "1")
     ray.init(num_cpus=1, object_store_memory=STORE, object_spilling=None)

@@ -25,6 +25,11 @@ SIZES = st.sampled_from([1000, 40_000, 2 * MB, 4 * MB])
 WHICH = st.integers(0, 1000)
 
 
+def present() -> list[str]:
+    """Files; the first makes the directory."""
+    return files() if os.path.exists(directory()) else []
+
+
 def size_of(path: str) -> int:
     try:
         return os.path.getsize(path)
@@ -32,12 +37,19 @@ def size_of(path: str) -> int:
         return 0  # it was not needed any more
 
 
+# What preconditions look at follows from the rules alone: else hypothesis could not repeat a run.
+
+
 class Spilling(RuleBasedStateMachine):
     """Objects by their number: what they are, and what is known of them."""
 
+    options: dict[str, object] = {"num_cpus": 1}
+    has_files = True
+    slack = MB  # bytes that the session itself has, at most
+
     def __init__(self) -> None:
         super().__init__()
-        ray.init(num_cpus=1, object_store_memory=STORE, log_to_driver=False)
+        ray.init(object_store_memory=STORE, log_to_driver=False, **self.options)
         self.made = 0
         self.refs: dict[int, ray.ObjectRef] = {}
         self.sizes: dict[int, int] = {}  # of those, and of those that are viewed
@@ -52,6 +64,22 @@ class Spilling(RuleBasedStateMachine):
 
     def pick(self, which: int) -> int:
         return list(self.refs)[which % len(self.refs)]
+
+    def add(self, ref: ray.ObjectRef, size: int) -> None:
+        self.refs[self.made], self.sizes[self.made] = ref, size
+        self.made += 1
+
+    def kept(self) -> int:
+        """Bytes that cannot be given back."""
+        return sum(self.sizes[n] for n in self.views)
+
+    def note_spoiled(self) -> None:
+        self.spoiled |= set(self.refs)
+
+    def most(self) -> tuple[int, int]:
+        """How many objects there may be, and bytes of them in the store."""
+        live = set(self.refs) | set(self.views)
+        return len(live), sum(self.sizes[n] + BESIDE for n in live)
 
     def read(self, number: int, **options) -> np.ndarray | None:
         """None: it is lost, which is for ever, and only what was spoiled may be."""
@@ -70,15 +98,12 @@ class Spilling(RuleBasedStateMachine):
     @rule(sizes=st.lists(SIZES, min_size=1, max_size=8))
     def put(self, sizes: list[int]) -> None:
         for size in sizes:
-            number = self.made
             try:
-                ref = ray.put(np.full(size // 8, number, dtype=np.int64))
+                ref = ray.put(np.full(size // 8, self.made, dtype=np.int64))
             except ObjectStoreFullError:
-                kept = sum(self.sizes[n] for n in self.views)
-                assert kept + size > STORE // 4  # or its room is in pieces
+                assert self.kept() + size > STORE // 4  # or its room is in pieces
                 return
-            self.made += 1
-            self.refs[number], self.sizes[number] = ref, size
+            self.add(ref, size)
 
     @rule()
     def force_out(self) -> None:
@@ -87,7 +112,7 @@ class Spilling(RuleBasedStateMachine):
             for _ in range(4):
                 ray.put(np.zeros(4 * MB // 8))
         except ObjectStoreFullError:
-            assert self.views
+            assert self.kept()
 
     @precondition(lambda self: self.refs)
     @rule(which=WHICH)
@@ -102,10 +127,10 @@ class Spilling(RuleBasedStateMachine):
         if value is not None and number not in self.spoiled:  # a mapped file may be altered
             self.views[number] = value
 
-    @precondition(lambda self: self.views)
     @rule(which=WHICH)
     def drop_view(self, which: int) -> None:
-        self.views.pop(list(self.views)[which % len(self.views)])
+        if self.views:
+            self.views.pop(list(self.views)[which % len(self.views)])
 
     @precondition(lambda self: self.refs)
     @rule(which=WHICH)
@@ -121,13 +146,13 @@ class Spilling(RuleBasedStateMachine):
             value[:] = -1
             self.read(number)
 
-    @precondition(lambda self: self.refs and not self.views and os.path.exists(directory()))
+    @precondition(lambda self: self.has_files)
     @rule(which=WHICH)
     def spoil(self, which: int) -> None:
         """A file: what is in it is lost, unless it is in memory, too."""
-        found = [path for path in files() if size_of(path) > MB]
-        if found:
-            self.spoiled |= set(self.refs)
+        found = [path for path in present() if size_of(path) > MB]
+        if found and not self.views:
+            self.note_spoiled()
             try:
                 alter(found[which % len(found)])
             except FileNotFoundError:
@@ -151,17 +176,16 @@ class Spilling(RuleBasedStateMachine):
 
     @invariant()
     def no_object_is_left(self) -> None:
-        live = set(self.refs) | set(self.views)
-        gates.until(lambda: len(self.refs) <= stats()["objects"] <= len(live) + BESIDES)
-        bytes_of = sum(self.sizes[n] + BESIDE for n in live)
-        gates.until(lambda: stats()["used"] <= bytes_of + MB)
+        objects, bytes_of = self.most()
+        gates.until(lambda: len(self.refs) <= stats()["objects"] <= objects + BESIDES)
+        gates.until(lambda: stats()["used"] <= bytes_of + self.slack)
         assert stats()["used"] <= STORE
 
     @invariant()
     def files_hold_copies_only(self) -> None:
         """Those that no object needs go; small objects may share one that others have left."""
-        if not self.refs and not self.views and os.path.exists(directory()):
-            gates.until(lambda: not files() or not has_spiller())
+        if not self.refs and not self.views and self.has_files:
+            gates.until(lambda: not present() or not has_spiller())
 
 
 #: Objects of the session itself: what it knows by name.
@@ -174,11 +198,11 @@ def soon(monkeypatch, no_session):
     monkeypatch.setenv("PYRAY_object_store_full_timeout_s", "30")
 
 
-def check(examples: int, steps: int) -> None:
+def check(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(
-        Spilling,
+        machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -191,9 +215,9 @@ def check(examples: int, steps: int) -> None:
 
 
 def test_any_order():
-    check(40, 40)
+    check(Spilling, 40, 40)
 
 
 @pytest.mark.slow
 def test_any_order_for_long():
-    check(300, 80)
+    check(Spilling, 300, 80)
