@@ -1,5 +1,6 @@
 """Everything at once, for long, in a store much too small: tasks, actors, objects of 10 KB to
-500 MB, while workers, actors and the spiller are killed and the places for files fail.
+500 MB, while workers, actors and the spiller are killed, the places for files fail, and results of
+tasks are freed and their files removed, so that they are made again.
 
     python tests/chaos/soak.py --minutes 30
 
@@ -10,7 +11,8 @@ processes may not have grown. Prints a line a round, and what there was.
 
 What may happen, and is counted: a put or a task is refused, as there is no room
 (ObjectStoreFullError); a value cannot be read while the place of its file fails (ObjectLostError),
-but later; an actor that was killed has forgotten what it kept. Nothing else may.
+but later; an actor that was killed has forgotten what it kept; a result whose worker was killed
+between making it and saying so cannot be made again. Nothing else may.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ import math
 import os
 import random
 import resource
-import signal
+import struct
+import subprocess
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +38,12 @@ import numpy as np
 from killing import DEADLINE, Killer, at_rest, get, kill
 
 import pyray as ray
-from pyray.exceptions import ObjectLostError, ObjectStoreFullError
+from pyray import internal
+from pyray.exceptions import (
+    ObjectLostError,
+    ObjectReconstructionFailedError,
+    ObjectStoreFullError,
+)
 from pyray.runtime import session
 from pyray.store import _spilled
 
@@ -46,6 +54,12 @@ GROWTH = 32 * MB
 CHUNK = 1 << 16
 STEPS = np.arange(CHUNK, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 SEEDS = itertools.count(1)
+#: Stops a process for some seconds; it may have gone by itself.
+STAND_STILL = "kill -STOP $1 2>/dev/null && sleep $2; kill -CONT $1 2>/dev/null; true"
+#: Results of a generator, at most.
+PIECES = 4
+#: Before each message in a file, csrc/spill_file.h: magic, the object's id, size, checksum.
+HEADER = struct.Struct("<8sQQQ32x")
 
 again = ray.remote(max_retries=-1)
 forever = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0)
@@ -105,6 +119,13 @@ def put_inside(seed, size):
     return numbers(seed, half), [ray.put(numbers(-seed, half))]
 
 
+@ray.remote(max_retries=-1, num_returns="streaming")
+def pieces(seeds, size):
+    """As many results of that size, one after another."""
+    for seed in seeds:
+        yield numbers(seed, size)
+
+
 @forever
 class Keeper:
     """Makes values, and is the only one to refer to some objects. It forgets them when killed."""
@@ -130,6 +151,7 @@ class Object(NamedTuple):
     seed: int
     size: int
     is_pair: bool = False  # as put_inside makes it
+    is_result: bool = False  # of a task: it can be made again
 
     def is_right(self, **options: Any) -> bool:
         """Raises what `get` does."""
@@ -154,10 +176,13 @@ class Live:
         self.lock = threading.Lock()
         self.objects: dict[int, Object] = {}
         self.bytes = 0
+        self.results: set[int] = set()  # ids of all that tasks have made; some are gone
 
     def add(self, made: Object, chance: random.Random) -> None:
         with self.lock:
             self.objects[made.seed] = made
+            if made.is_result:
+                self.results.add(int(made.ref.hex(), 16))
             self.bytes += made.size
             while self.bytes > self.limit:
                 self.bytes -= self.objects.pop(chance.choice(list(self.objects))).size
@@ -165,6 +190,10 @@ class Live:
     def pick(self, chance: random.Random) -> Object | None:
         with self.lock:
             return self.objects[chance.choice(list(self.objects))] if self.objects else None
+
+    def are_results(self, ids: list[int]) -> bool:
+        with self.lock:
+            return self.results.issuperset(ids)
 
     def drop(self, seed: int) -> Object | None:
         with self.lock:
@@ -192,7 +221,8 @@ class Load(threading.Thread):
             keeper = Keeper.remote()
             doings: list[tuple[Callable[[Any], None], int]] = [
                 (self.put, 3), (self.by_task, 3), (self.by_actor, 2), (self.with_inner, 2),
-                (self.derived, 2), (self.read, 6), (self.as_argument, 3), (self.kept, 2),
+                (self.derived, 2), (self.by_generator, 1), (self.read, 6), (self.as_argument, 3),
+                (self.kept, 2), (self.freed, 3),
             ]  # fmt: skip
             whats, weights = zip(*doings)
             while not self.enough.is_set():
@@ -203,8 +233,7 @@ class Load(threading.Thread):
                 except ObjectStoreFullError:
                     self.counts["refused"] += 1
                 except ObjectLostError as error:
-                    assert_away(error)
-                    self.counts["away"] += 1
+                    self.counts[why_lost(error)] += 1
         except BaseException as error:
             self.failed = error
             self.enough.set()
@@ -212,10 +241,12 @@ class Load(threading.Thread):
     def new(self) -> tuple[int, int]:
         return next(SEEDS), any_size(self.chance, self.largest)
 
-    def add(self, ref: ray.ObjectRef, seed: int, size: int, is_pair: bool = False) -> None:
+    def add(self, *made: Any, **options: bool) -> None:
+        """An Object."""
+        new = Object(*made, **options)
         self.counts["objects"] += 1
-        self.counts["MB"] += size // MB
-        self.live.add(Object(ref, seed, size, is_pair), self.chance)
+        self.counts["MB"] += new.size // MB
+        self.live.add(new, self.chance)
 
     # -- making ------------------------------------------------------------------------------
 
@@ -224,18 +255,18 @@ class Load(threading.Thread):
         self.add(ray.put(numbers(seed, size)), seed, size)
 
     def by_task(self, keeper: Any) -> None:
-        self.made(make.remote, *self.new())
+        self.made(make.remote, *self.new(), is_result=True)
 
     def by_actor(self, keeper: Any) -> None:
         self.made(keeper.make.remote, *self.new())
 
     def with_inner(self, keeper: Any) -> None:
-        self.made(put_inside.remote, *self.new(), is_pair=True)
+        self.made(put_inside.remote, *self.new(), is_pair=True, is_result=True)
 
-    def made(self, by: Callable[..., Any], seed: int, size: int, is_pair: bool = False) -> None:
+    def made(self, by: Callable[..., Any], seed: int, size: int, **options: bool) -> None:
         ref = by(seed, size)
         self.until_made(ref)
-        self.add(ref, seed, size, is_pair)
+        self.add(ref, seed, size, **options)
 
     def until_made(self, ref: ray.ObjectRef) -> None:
         ready, _ = ray.wait([ref], timeout=DEADLINE, fetch_local=False)
@@ -247,7 +278,17 @@ class Load(threading.Thread):
             seed, size = self.new()
             ref = derive.remote(found.ref, found.seed, found.size, seed, size // 4)
             self.until_made(ref)
-            self.add(ref, seed, size // 4)
+            self.add(ref, seed, size // 4, is_result=True)
+
+    def by_generator(self, keeper: Any) -> None:
+        n = self.chance.randint(1, PIECES)
+        seeds = [next(SEEDS) for _ in range(n)]
+        size = any_size(self.chance, self.largest)
+        refs = list(pieces.remote(seeds, size // n))
+        if len(refs) < n:
+            get(refs[-1])  # which raises what has stopped it
+        for ref, seed in zip(refs, seeds, strict=True):
+            self.add(ref, seed, size // n, is_result=True)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -279,24 +320,43 @@ class Load(threading.Thread):
             back = Object(refs[0], seed, size, is_pair)
             assert back.is_right(), back
 
+    def freed(self, keeper: Any) -> None:
+        """Its value is given back, unless somebody reads it now, and made again."""
+        found = self.live.pick(self.chance)
+        if found and found.is_result:
+            internal.free([found.ref])
+            self.counts["freed"] += 1
+            if found.is_pair or self.chance.random() < 0.7:
+                assert found.is_right(), found
+            else:
+                assert get(check.remote(found.ref, found.seed, found.size)), found
+            self.counts["right again"] += 1
 
-def assert_away(error: ObjectLostError) -> None:
-    """It is not lost, but cannot be read at the moment."""
+
+def why_lost(error: ObjectLostError) -> str:
+    """It is not lost, but cannot be read at the moment; or nobody knows how it was made."""
+    if isinstance(error, ObjectReconstructionFailedError):
+        assert "its process died too early" in str(error), error
+        return "died too early"
     assert "could not be read back" in str(error), error
+    return "away"
 
 
 class Trouble(threading.Thread):
-    """Now and then the spiller is killed, or stands still, or places for files fail for a while."""
+    """Now and then the spiller is killed, or stands still, or places for files fail for a while, or
+    files are removed."""
 
-    def __init__(self, core: Any, places: list[Path], seed: int, enough: threading.Event) -> None:
+    def __init__(
+        self, core: Any, places: list[Path], live: Live, seed: int, enough: threading.Event
+    ) -> None:
         super().__init__(daemon=True)
-        self.core, self.places, self.enough = core, places, enough
+        self.core, self.places, self.live, self.enough = core, places, live, enough
         self.chance = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.failed: BaseException | None = None
 
     def run(self) -> None:
-        whats: list[Callable[[], None]] = [self.kill, self.stand_still, self.full, self.fail]
+        whats = [self.kill, self.stand_still, self.full, self.fail, self.remove, self.remove]
         try:
             # Not sooner: a spiller that dies at once, again and again, is given up by the node.
             while not self.enough.wait(1 + 3 * self.chance.random()):
@@ -313,13 +373,12 @@ class Trouble(threading.Thread):
             self.counts["killed"] += kill(pid)
 
     def stand_still(self) -> None:
+        """By another process: if one of the session dies while the spiller stands still amid an
+        operation, all others wait until it goes on, the driver with all its threads."""
         for pid in spillers(self.core):
-            with alive(pid):
-                os.kill(pid, signal.SIGSTOP)
-                self.counts["stopped"] += 1
-                self.for_a_while()
-            with alive(pid):
-                os.kill(pid, signal.SIGCONT)
+            self.counts["stopped"] += 1
+            pause = 3 * self.chance.random()
+            subprocess.run(["sh", "-c", STAND_STILL, "-", str(pid), f"{pause:.2f}"], check=True)
 
     def full(self) -> None:
         """No file can be made longer, wherever it is."""
@@ -344,6 +403,44 @@ class Trouble(threading.Thread):
         for place in failing:
             place.unlink(missing_ok=True)
             place.with_suffix(".away").rename(place)
+
+    def remove(self) -> None:
+        """Files in which there is nothing but results of tasks."""
+        found = [path for place in self.places for path in place.glob("*")]
+        being_written = {path for pid in spillers(self.core) for path in open_files(pid)}
+        for path in found:
+            with suppress(FileNotFoundError):  # it was not needed any more
+                ids = ids_in(path)
+                if ids and str(path) not in being_written and self.live.are_results(ids):
+                    path.unlink()
+                    self.counts["removed"] += 1
+                    self.counts["values in them"] += len(ids)
+
+
+def ids_in(path: Path) -> list[int]:
+    """Which objects have copies in a file that is whole."""
+    found = []
+    with open(path, "rb") as file:
+        end = 0
+        while True:
+            # A message begins at a multiple of 64, or of a page, and its header is before it.
+            for to in (64, 4096):
+                at = (end + HEADER.size + to - 1) // to * to
+                header = os.pread(file.fileno(), HEADER.size, at - HEADER.size)
+                if header.startswith(b"PYRAYOBJ") and len(header) == HEADER.size:
+                    break
+            else:
+                return found
+            _, number, size, _ = HEADER.unpack(header)
+            found.append(number)
+            end = at + size
+
+
+def open_files(pid: int) -> Iterator[str]:
+    with suppress(FileNotFoundError):  # it has just been killed
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(FileNotFoundError):
+                yield os.readlink(f"/proc/{pid}/fd/{name}")
 
 
 @contextmanager
@@ -397,6 +494,7 @@ class Sampler(threading.Thread):
 def everything(core: Any, node: int, places: list[Path]) -> dict[str, Any]:
     """What is in use at rest, without workers: each has descriptors in the node."""
     at_rest(core)
+    until("nothing is kept to be made again", lambda: core.stats()["lineage_tasks"] == 0)
     until("workers end", lambda: not [kill(p["pid"]) for p in workers(core)])
     # What the spiller says of its latest failure is an object, as long as that text.
     for name in (_spilled.WRITE_FAILURE, _spilled.READ_FAILURE):
@@ -449,6 +547,7 @@ class Soak:
         self.counts: Counter[str] = Counter()
         self.trouble: Counter[str] = Counter()
         self.kills = 0
+        self.before: dict[str, Any] | None = None
 
     def until_files(self) -> None:
         """Files in each place, so that there is what can be taken away."""
@@ -467,7 +566,7 @@ class Soak:
         ]
         sampler = Sampler(self.core, dict(processes(self.node)), enough)
         killer = Killer(self.core, 0 if quiet else -1, 0.5, self.seed)
-        trouble = Trouble(self.core, self.places, self.seed, enough)
+        trouble = Trouble(self.core, self.places, live, self.seed, enough)
         threads: list[threading.Thread] = [*loads, sampler]
         if not quiet:
             threads += [killer, trouble]
@@ -487,9 +586,18 @@ class Soak:
         left = len(live.objects)
         self.read_all(live)
         del loads, threads
-        found = everything(self.core, self.node, self.places)
+        found = self.in_use()
         rest = {name: memory(pid) for name, pid in processes(self.node)}
         return {"left": left, "in_use": found, "rest": rest, "most": sampler.most}
+
+    def in_use(self) -> dict[str, Any]:
+        """As it was before the first round, if that comes: the node may be about to notice that a
+        worker has ended, or to start one."""
+        end = time.monotonic() + DEADLINE
+        while True:
+            found = everything(self.core, self.node, self.places)
+            if self.before in (None, found) or time.monotonic() > end:
+                return found
 
     def read_all(self, live: Live) -> None:
         """What is left is right, and is dropped."""
@@ -502,8 +610,10 @@ class Soak:
                 self.counts["refused results"] += 1  # of a task
             except ObjectLostError as error:
                 # A task that was to read what was away: nothing is so now.
-                assert isinstance(error, ray.exceptions.RayTaskError), (error, found)
-                self.counts["failed tasks"] += 1
+                is_task = isinstance(error, ray.exceptions.RayTaskError)
+                why = why_lost(error)
+                assert is_task or why != "away", (error, found)
+                self.counts["failed tasks" if is_task else why] += 1
 
 
 def run(
@@ -520,12 +630,13 @@ def run(
 ) -> dict[str, Any]:
     """Rounds until the time is over; what there was. Sizes are in MB."""
     os.environ["PYRAY_object_store_full_timeout_s"] = "30"
+    os.environ["PYRAY_max_lineage_bytes"] = "inf"
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-", dir=folder) as made:
         soak = Soak(made, cpus, store * MB, live * MB, largest * MB, seed, threads)
         try:
             soak.until_files()
-            before = soak.round(min(5, round_seconds), quiet=True)["in_use"]
+            before = soak.before = soak.round(min(5, round_seconds), quiet=True)["in_use"]
             tell(COLUMNS)
             rounds = []
             while not rounds or time.monotonic() - begun < minutes * 60:
@@ -537,6 +648,7 @@ def run(
         finally:
             ray.shutdown()
             del os.environ["PYRAY_object_store_full_timeout_s"]
+            del os.environ["PYRAY_max_lineage_bytes"]
         left = [str(path) for path in Path(made).rglob("*") if path.parent != Path(made)]
         assert not left, left
     most: Counter[str] = Counter()
@@ -555,6 +667,16 @@ def run(
         "spillers stopped for a while": soak.trouble["stopped"],
         "times that no file could be written": soak.trouble["full"],
         "places that failed for a while": soak.trouble["failed"],
+        "results freed; of them read at once, and right": (
+            soak.counts["freed"],
+            soak.counts["right again"],
+        ),
+        "files of results removed; values in them": (
+            soak.trouble["removed"],
+            soak.trouble["values in them"],
+        ),
+        "tasks run again to make a lost value": stats["reconstructed_tasks"],
+        "not made again, as a worker died too early": soak.counts["died too early"],
         "refused for want of room": soak.counts["refused"] + soak.counts["refused results"],
         "not to be read for a while": soak.counts["away"] + soak.counts["failed tasks"],
         "kept by actors; forgotten": (soak.counts["kept"], soak.counts["forgotten"]),
