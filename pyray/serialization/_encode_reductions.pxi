@@ -35,12 +35,14 @@ def runs_user_code(cls, reducer):
 
 cdef int put_by_reducer(Encoder e, PyObject *o, PrSlot *slot, int64_t entry) except -1:
     cdef TypeInfo info
+    cdef int32_t g
     cdef object rv = NotImplemented
     e.calls += 1
     if is_type(o) or is_function(o):
-        if global_of(e, <object> o) >= 0:
-            return put_index(e, PR_GLOBAL, e.global_indices[<size_t> o], slot)
-        rv = e.global_indices[<size_t> o]
+        g = global_of(e, <object> o)
+        if g >= 0:
+            return put_index(e, PR_GLOBAL, g, slot)
+        rv = e.reductions[<size_t> o]
         if entry < 0:
             entry = pr_memo_get(&e.memo, o, NULL)
         return put_reduced(e, o, rv, slot, new_entry(e, o) if entry < 0 else entry)
@@ -291,19 +293,23 @@ cdef int32_t global_of(Encoder e, object o) except -2:
 
     What a function or class is reduced to instead is kept, so that it is asked for once."""
     cdef PyObject *p = <PyObject *> o
+    cdef int64_t entry
     if not (is_type(p) or is_function(p) or type(o).__name__ == CYTHON_FUNCTION):
         return -1
-    known = e.global_indices.get(<size_t> p)
-    if known is None:
-        known = importable_name(o)
-        if known is not None:
-            return add_global(e, o, (<tuple> known)[0], (<tuple> known)[1])
-        known = by_value(e, o)
-        if type(known) is str:
-            return named_global(e, o, known)
-        e.pinned.append(o)
-        e.global_indices[<size_t> p] = known
-    return known if type(known) is int else -1
+    entry = pr_memo_get(&e.globals, p, NULL)
+    if entry >= 0:
+        return <int32_t> e.globals.entries[entry].row
+    if <size_t> p in e.reductions:
+        return -1
+    known = importable_name(o)
+    if known is not None:
+        return add_global(e, o, (<tuple> known)[0], (<tuple> known)[1])
+    known = by_value(e, o)
+    if type(known) is str:
+        return named_global(e, o, known)
+    e.pinned.append(o)
+    e.reductions[<size_t> p] = known
+    return -1
 
 
 cdef object by_value(Encoder e, object o):
@@ -353,15 +359,16 @@ cdef object importable_name(object o):
 
 cdef int32_t named_global(Encoder e, object o, object name) except -2:
     """Index of the global that a reduction named."""
-    known = e.global_indices.get(<size_t> <PyObject *> o)
-    if type(known) is int:
-        return known
+    cdef int64_t entry = pr_memo_get(&e.globals, <PyObject *> o, NULL)
+    if entry >= 0:
+        return <int32_t> e.globals.entries[entry].row
     module, name = reduction.global_name(o, name)
     return add_global(e, o, module, name)
 
 
 cdef int32_t add_global(Encoder e, object o, object module, object name) except -2:
     cdef int32_t g = <int32_t> e.b.n_globals
+    cdef int64_t entry
     cdef bytes text
     for part in (module, name):
         text = (<str?> part).encode()
@@ -370,7 +377,10 @@ cdef int32_t add_global(Encoder e, object o, object module, object name) except 
         pr_bytes_append(&e.b.globals, PyBytes_AS_STRING(text), len(text))
     e.b.n_globals += 1
     e.pinned.append(o)
-    e.global_indices[<size_t> <PyObject *> o] = g
+    entry = pr_memo_add(&e.globals, <PyObject *> o, NULL)
+    if entry < 0:
+        no_memory()
+    e.globals.entries[entry].row = g
     return g
 
 

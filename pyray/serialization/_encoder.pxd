@@ -29,7 +29,8 @@ cdef class Encoder:
     cdef PrMemo homes     # (string, column) -> value, beyond a string's first column
     cdef object context
     cdef object buffer_callback
-    cdef dict global_indices  # address -> index of the global, or the reduce value instead
+    cdef PrMemo globals   # function or class -> its index, as row; or another that is named
+    cdef dict reductions  # address of a function or class -> the reduce value instead
     cdef dict dtype_indices
     cdef list pinned      # owners of buffers and of names
     cdef list queue       # deferred objects

@@ -130,7 +130,7 @@ cdef class Encoder:
 
     def __cinit__(self):
         pr_builder_init(&self.b)
-        self.global_indices = {}
+        self.reductions = {}
         self.dtype_indices = {}
         self.pinned = []
         self.queue = []
@@ -141,6 +141,7 @@ cdef class Encoder:
             Py_DECREF(<object> <PyObject *> self.memo.entries[i].key)
         pr_memo_free(&self.memo)
         pr_memo_free(&self.homes)
+        pr_memo_free(&self.globals)
         pr_builder_free(&self.b)
         free(self.path)
 
@@ -153,8 +154,10 @@ cdef class Encoder:
             for i in range(n):
                 Py_DECREF(<object> <PyObject *> self.memo.entries[i].key)
             pr_memo_clear(&self.memo)
-        if self.global_indices:
-            self.global_indices.clear()
+        if self.globals.n_entries:
+            pr_memo_clear(&self.globals)
+        if self.reductions:
+            self.reductions.clear()
         if self.dtype_indices:
             self.dtype_indices.clear()
         if self.pinned:
@@ -332,7 +335,7 @@ cdef int put_surrogates(Encoder e, PyObject *o, PrSlot *slot) except -1:
 
 cdef int put_object(Encoder e, PyObject *o, PrSlot *slot, Py_ssize_t own) except -1:
     """`own` references to `o` are its container's and ours; others make it shared."""
-    cdef int64_t entry = -1
+    cdef int64_t entry = -1, known
     cdef double number[2]
     cdef PrColumn *c
     cdef bint shared
@@ -353,6 +356,10 @@ cdef int put_object(Encoder e, PyObject *o, PrSlot *slot, Py_ssize_t own) except
         if entry >= 0 and (e.memo.entries[entry].column != NULL
                            or e.memo.entries[entry].row == DEFERRED):
             return put_ref(e, entry, slot)
+        if entry < 0 and (is_type(o) or is_function(o)):
+            known = pr_memo_get(&e.globals, o, NULL)
+            if known >= 0:
+                return put_index(e, PR_GLOBAL, e.globals.entries[known].row, slot)
     enter(e)
     Py_INCREF(<object> o)
     if (<Dispatch> dispatch)(e, o, slot, entry, shared):
