@@ -140,8 +140,8 @@ class RayBackend(AutoBatchingMixin, ParallelBackendBase):
         name = getattr(function, "__name__", "")
         found: list[Any] = []
         try:
-            batch = copy(batch)
             if size:
+                batch = copy(batch)
                 batch.items = [
                     (
                         sent(function),
@@ -150,7 +150,8 @@ class RayBackend(AutoBatchingMixin, ParallelBackendBase):
                     )
                     for function, args, kwargs in batch.items
                 ]
-            else:
+            elif sent(function) is not function or any(f[0] is not function for f in batch.items):
+                batch = copy(batch)
                 batch.items = [(sent(f), args, kwargs) for f, args, kwargs in batch.items]
         except Exception as error:
             return None, (), run_batch, name, 0, error.__cause__ or error
