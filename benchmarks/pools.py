@@ -154,7 +154,7 @@ def markdown(results: dict[str, Any]) -> str:
         others = [f"{peer} {value * 1e3:.1f} ms" for peer, value in row["originals"].items()]
         wanted = f"{row['target']}" + ("" if row["ratio"] >= row["target"] else ", MISSED")
         lines.append(
-            f"| {name} | {row['pyray'] * 1e3:.1f} ms | {', '.join(others)} | {row['ratio']:.2g} |"
+            f"| {name} | {row['pyray'] * 1e3:.1f} ms | {', '.join(others)} | {row['ratio']:.3g} |"
             f" {wanted} |"
         )
     return "\n".join(lines) + "\n"
