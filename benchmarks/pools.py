@@ -5,13 +5,15 @@
     python benchmarks/pools.py --rows map joblib --rounds 3
 
 Each row runs the same program with the original and with ours, a round of one and a round of the
-other, in one process; pools are made and warmed up before. The figure is the median of the rounds.
+other, in one process; pools are made and warmed up before, and garbage is collected before each
+round. The figure is the median of the rounds.
 It needs joblib, and a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -133,8 +135,10 @@ def measure(peers: dict[str, Any], run: Run, rounds: int) -> dict[str, list[floa
         made = {name: stack.enter_context(make()) for name, make in peers.items()}
         for pool in made.values():
             run(pool)
+        gc.freeze()  # what is there already is looked at in no round
         for _ in range(rounds):
             for name, pool in made.items():
+                gc.collect()
                 start = time.perf_counter()
                 run(pool)
                 seconds[name].append(time.perf_counter() - start)
