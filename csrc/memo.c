@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_CELLS = 256, KEPT_CELLS = 1 << 18 };
+enum { FIRST_CELLS = 256, KEPT_CELLS = 1 << 18, SPARSE = 8 };
 
 static int grow_cells(PrMemo *m) {
     uint32_t n = m->mask ? (m->mask + 1) * 2 : FIRST_CELLS, i;
@@ -50,7 +50,9 @@ int64_t pr_memo_add(PrMemo *m, const void *key, const void *column) {
 
 void pr_memo_clear(PrMemo *m) {
     if (!m->n_entries) return;
-    if (m->mask >= KEPT_CELLS) {
+    m->sparse = m->n_entries < m->mask / 16 && m->mask >= FIRST_CELLS ? m->sparse + 1 : 0;
+    /* What is looked up in a table beyond need is in no cache. */
+    if (m->mask >= KEPT_CELLS || m->sparse == SPARSE) {
         pr_memo_free(m);
         return;
     }

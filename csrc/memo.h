@@ -25,6 +25,7 @@ typedef struct {
     uint32_t n_entries, entries_capacity;
     uint32_t mask; /* cells - 1; 0 when there are none */
     int by_column; /* keys are an address and a column */
+    int sparse;    /* how many messages in a row have had no use for so many cells */
 } PrMemo;
 
 static inline uint64_t pr_memo_hash(const void *key, const void *column) {
