@@ -19,8 +19,13 @@ typedef struct {
 
 static int plan_task(const PrSession *s, Plan *p, uint32_t task) {
     uint64_t bit = (uint64_t)1 << (task & 63);
-    int state = pr_state(atomic_load(&s->tasks[task].state));
-    if (state != PR_TASK_DONE) return PR_BUSY;
+    const PrTask *t = &s->tasks[task];
+    if (pr_state(atomic_load(&t->state)) != PR_TASK_DONE) {
+        /* A generator that runs for the first time may go on for ever. */
+        int yields = (t->flags & (PR_TASK_STREAMING | PR_TASK_ITEMS)) == PR_TASK_STREAMING;
+        p->why = yields ? PR_WHY_UNDECIDED : 0;
+        return PR_BUSY;
+    }
     if (!p->seen && !(p->seen = calloc(s->control->tasks.limit / 64 + 1, sizeof *p->seen)))
         return PR_FULL;
     if (p->seen[task >> 6] & bit) return 0;

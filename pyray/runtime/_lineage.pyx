@@ -4,16 +4,20 @@ is raised if they cannot be. Also giving values back on purpose.
 Imported when the first value is missed. Imports `exceptions` when needed.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free as c_free, malloc
 
-from pyray.runtime._object cimport failure_of, open_session, slot_of, wait_for
+from pyray.runtime._object cimport (
+    failure_of, give_cpu, open_session, runs_task, slot_of, take_cpu, wait_for)
 from pyray.store._session cimport *
+
+from pyray.store._spilled import Late
 
 cdef enum:
     LOST = 3         # PR_OBJECT_LOST
     PAUSE = 2000000  # ns until a task that is about to end is asked about again
-    TRIES = 500      # so often: a second
+    TRIES = 500      # so often, a second, of a generator that may go on for ever
 
 #: Why one cannot be made again.
 cdef dict REASONS = {
@@ -62,17 +66,33 @@ cdef int pause(Session session) except -1:
     return 0
 
 
-cdef object try_again(Session session, PrHandle handle, str why):
-    """None: its value is there, or will be; else what is to be raised."""
+cdef object try_again(Session session, PrHandle handle, str why, int64_t deadline):
+    """None: its value is there, or will be; else what is to be raised. Raises Late.
+
+    Its task may be about to end, or run again already, or its file is just read.
+    """
     cdef PrHandle culprit = 0
     cdef PrWhy reason = PR_WHY_PUT
-    cdef int status = PR_BUSY, _i
-    for _i in range(TRIES):
-        status = pr_reconstruct(&session.s, handle, &culprit, &reason)
-        if status != PR_BUSY:
-            break
-        pause(session)
-        session.check()
+    cdef int status = PR_BUSY, tries = 0
+    cdef uint32_t number = 0
+    cdef bint gives = False  # the CPU of the task that waits here
+    try:
+        while True:
+            status = pr_reconstruct(&session.s, handle, &culprit, &reason)
+            if status != PR_BUSY or (reason == PR_WHY_UNDECIDED and tries == TRIES):
+                break
+            if 0 <= deadline <= pr_now():
+                raise Late
+            if not tries and runs_task():
+                gives = True
+                number = give_cpu(session)
+            tries += 1
+            pause(session)
+            PyErr_CheckSignals()
+            session.check()
+    finally:
+        if gives:
+            take_cpu(session, number)
     if status == PR_STALE:
         return lost(handle, why, culprit, reason)
     if status == PR_FULL:
@@ -92,7 +112,7 @@ def make_again(PrHandle handle, str why):
     if pr_copy_of(&session.s.objects[slot]).file:  # it may be had later
         from pyray.runtime.exceptions import from_code
         raise from_code(LOST, why, f"{handle:032x}")
-    error = try_again(session, handle, why)
+    error = try_again(session, handle, why, -1)
     if error is not None:
         raise error
     wait_for(session, &slot, 1, 1, -1, False)
@@ -112,10 +132,14 @@ def make_all_again(list slots, int64_t deadline):
     try:
         for slot in slots:
             handle = pr_handle(session.s.objects[slot].state, slot)
-            if pr_is_gone(&session.s.objects[slot]) and try_again(session, handle, "") is None:
+            if not pr_is_gone(&session.s.objects[slot]):
+                continue
+            if try_again(session, handle, "", deadline) is None:
                 waited[n] = slot
                 n += 1
         return n == 0 or wait_for(session, waited, n, n, deadline, True) == 1
+    except Late:
+        return False
     finally:
         c_free(waited)
 

@@ -316,6 +316,31 @@ def test_generator(store, runs):
     over(0)
 
 
+def test_another_item_is_lost_while_they_are_made_again(store, runs, tmp_path):
+    """Made again it is once the generator is over, however long that takes."""
+    gate = gates.Gate(tmp_path)
+
+    @ray.remote(num_returns="streaming")
+    def numbers():
+        note(runs, "begun")
+        if len(noted(runs)) == 2:
+            gate.pass_through()
+        yield array(0)
+        yield array(1)
+
+    refs = list(numbers.remote())
+    over(1)
+    internal.free(refs[0])
+    with pytest.raises(GetTimeoutError):
+        ray.get(refs[0], timeout=0)
+    gate.until_begun()
+    internal.free(refs[1])
+    with pytest.raises(GetTimeoutError):
+        ray.get(refs[1], timeout=0.01)
+    gate.open()
+    assert all(holds(ray.get(ref), i) for i, ref in enumerate(refs))
+
+
 def test_generator_yields_less_or_raises_this_time(store, runs):
     @ray.remote(num_returns="streaming")
     def numbers(raises):
