@@ -6,16 +6,30 @@
 #include "object.h"
 
 typedef struct {
-    uint32_t *tasks; /* that are to run again */
+    uint32_t *slots;
     uint32_t n, room;
-    uint64_t *seen; /* bits */
-    uint32_t *held; /* objects that the tasks hold again */
-    uint32_t n_held, held_room;
+} List;
+
+typedef struct {
+    List tasks;       /* that are to run again */
+    uint64_t *seen;   /* bits */
+    List held;        /* objects that the tasks hold again */
     uint64_t *blocks; /* to be given back once the lock is */
     uint32_t n_blocks;
     PrHandle culprit;
     PrWhy why;
 } Plan;
+
+/* Room for one more. */
+static int make_longer(List *l) {
+    uint32_t room = l->room ? 2 * l->room : 16;
+    if (l->n < l->room) return 0;
+    uint32_t *more = realloc(l->slots, room * sizeof *more);
+    if (!more) return PR_FULL;
+    l->slots = more;
+    l->room = room;
+    return 0;
+}
 
 static int plan_task(const PrSession *s, Plan *p, uint32_t task) {
     uint64_t bit = (uint64_t)1 << (task & 63);
@@ -29,15 +43,9 @@ static int plan_task(const PrSession *s, Plan *p, uint32_t task) {
     if (!p->seen && !(p->seen = calloc(s->control->tasks.limit / 64 + 1, sizeof *p->seen)))
         return PR_FULL;
     if (p->seen[task >> 6] & bit) return 0;
-    if (p->n == p->room) {
-        uint32_t room = p->room ? 2 * p->room : 16;
-        uint32_t *more = realloc(p->tasks, room * sizeof *more);
-        if (!more) return PR_FULL;
-        p->tasks = more;
-        p->room = room;
-    }
+    if (make_longer(&p->tasks)) return PR_FULL;
     p->seen[task >> 6] |= bit;
-    p->tasks[p->n++] = task;
+    p->tasks.slots[p->tasks.n++] = task;
     return 0;
 }
 
@@ -62,8 +70,8 @@ static int plan_value(const PrSession *s, Plan *p, PrHandle h) {
 /* All that follows from the tasks that are planned. */
 static int plan_rest(const PrSession *s, Plan *p) {
     int status = 0;
-    for (uint32_t i = 0; !status && i < p->n; i++) {
-        const PrTask *t = &s->tasks[p->tasks[i]];
+    for (uint32_t i = 0; !status && i < p->tasks.n; i++) {
+        const PrTask *t = &s->tasks[p->tasks.slots[i]];
         const PrDependency *d = pr_dependencies(s, t);
         uint32_t n;
         const uint64_t *nested = pr_nested(s, t, &n);
@@ -77,9 +85,9 @@ static int plan_rest(const PrSession *s, Plan *p) {
 }
 
 static void forget_plan(Plan *p) {
-    free(p->tasks);
+    free(p->tasks.slots);
     free(p->seen);
-    free(p->held);
+    free(p->held.slots);
     free(p->blocks);
 }
 
@@ -95,26 +103,20 @@ int pr_could_reconstruct(PrSession *s, uint32_t slot) {
 /* What nobody may hold any more is held, if it is still there. */
 static int hold_weak(const PrSession *s, Plan *p, PrHandle h) {
     PrObject *o = pr_object_of(s, h);
-    if (p->n_held == p->held_room) {
-        uint32_t room = p->held_room ? 2 * p->held_room : 16;
-        uint32_t *more = realloc(p->held, room * sizeof *more);
-        if (!more) return PR_FULL;
-        p->held = more;
-        p->held_room = room;
-    }
+    if (make_longer(&p->held)) return PR_FULL;
     uint32_t n = atomic_load(&o->refs), lives = pr_maker(o) != 0; /* whoever refers to it, or not */
     while ((n || lives) && !atomic_compare_exchange_weak(&o->refs, &n, n + 1)) {
     }
     if (!n && !lives) return blame(p, h, PR_WHY_GONE);
-    p->held[p->n_held++] = pr_slot(h);
+    p->held.slots[p->held.n++] = pr_slot(h);
     return 0;
 }
 
 /* The tasks hold all that they need, or nothing more than before. */
 static int hold_needed(PrSession *s, Plan *p) {
     int status = 0;
-    for (uint32_t i = 0; i < p->n; i++) {
-        const PrTask *t = &s->tasks[p->tasks[i]];
+    for (uint32_t i = 0; i < p->tasks.n; i++) {
+        const PrTask *t = &s->tasks[p->tasks.slots[i]];
         const PrDependency *d = pr_dependencies(s, t);
         uint32_t n;
         const uint64_t *nested = pr_nested(s, t, &n);
@@ -123,7 +125,7 @@ static int hold_needed(PrSession *s, Plan *p) {
         for (uint32_t k = 0; !status && k < n; k++)
             if (nested[k] & PR_UNHELD) status = hold_weak(s, p, nested[k] & ~PR_UNHELD);
     }
-    while (status && p->n_held) pr_unref(s, p->held[--p->n_held]);
+    while (status && p->held.n) pr_unref(s, p->held.slots[--p->held.n]);
     return status;
 }
 
@@ -193,21 +195,21 @@ static void begin_again(PrSession *s, Plan *p, uint32_t task) {
 /* Under the lock, nothing stands in the way any more. */
 static void run_again(PrSession *s, Plan *p) {
     uint32_t n_ready = 0;
-    for (uint32_t i = 0; i < p->n; i++) begin_again(s, p, p->tasks[i]);
-    for (uint32_t i = 0; i < p->n; i++) {
-        uint32_t task = p->tasks[i], sealed = pr_link_dependencies(s, task) + 1;
+    for (uint32_t i = 0; i < p->tasks.n; i++) begin_again(s, p, p->tasks.slots[i]);
+    for (uint32_t i = 0; i < p->tasks.n; i++) {
+        uint32_t task = p->tasks.slots[i], sealed = pr_link_dependencies(s, task) + 1;
         if (atomic_fetch_sub(&s->tasks[task].missing, sealed) != sealed) continue;
         pr_make_task_ready(&s->tasks[task]);
-        p->tasks[n_ready++] = task;
+        p->tasks.slots[n_ready++] = task;
     }
-    atomic_fetch_add(&s->control->n_reconstructed, p->n);
-    p->n = n_ready;
+    atomic_fetch_add(&s->control->n_reconstructed, p->tasks.n);
+    p->tasks.n = n_ready;
 }
 
 static int plan_all(PrSession *s, Plan *p, PrHandle object) {
     int status = plan_value(s, p, object);
     if (!status) status = plan_rest(s, p);
-    return status || !p->n ? status : hold_needed(s, p);
+    return status || !p->tasks.n ? status : hold_needed(s, p);
 }
 
 int pr_reconstruct(PrSession *s, PrHandle object, PrHandle *culprit, PrWhy *why) {
@@ -219,8 +221,9 @@ int pr_reconstruct(PrSession *s, PrHandle object, PrHandle *culprit, PrWhy *why)
     int status = plan_all(s, &p, object);
     if (!status) run_again(s, &p);
     pr_unlock(&s->control->lineage_lock);
-    for (uint32_t i = 0; !status && i < p.n && pr_epoch(s) == epoch; i++)
-        pr_queue_tasks(s, s->tasks[p.tasks[i]].shape, p.tasks[i], p.tasks[i], 1, epoch);
+    for (uint32_t i = 0; !status && i < p.tasks.n && pr_epoch(s) == epoch; i++)
+        pr_queue_tasks(s, s->tasks[p.tasks.slots[i]].shape, p.tasks.slots[i], p.tasks.slots[i], 1,
+                       epoch);
     for (uint32_t i = 0; i < p.n_blocks && pr_epoch(s) == epoch; i++)
         pr_block_free(s, &p.blocks[i]);
     pr_bury(s);

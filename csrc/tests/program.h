@@ -185,12 +185,18 @@ static inline int wait_for_room(Program *p, uint64_t bytes) {
 
 /* -- objects ----------------------------------------------------------------------------------- */
 
+/* Some of what this process holds, for an object to refer to: how many. */
+static inline uint32_t any_parts(Program *p, PrHandle parts[3]) {
+    uint32_t n = p->n_held ? (uint32_t)pick(p, 4) : 0;
+    for (uint32_t i = 0; i < n; i++) parts[i] = any_held(p);
+    return n;
+}
+
 static inline void make_object(Program *p) {
     PrHandle parts[3], h;
     uint64_t size = any_size(p);
     uint8_t *data;
-    uint32_t n = p->n_held ? (uint32_t)pick(p, 4) : 0;
-    for (uint32_t i = 0; i < n; i++) parts[i] = any_held(p);
+    uint32_t n = any_parts(p, parts);
     int status = pr_create(&p->s, size, n, &h, &data);
     if (status == PR_FULL && wait_for_room(p, pr_block_size(size, n)))
         status = pr_create(&p->s, size, n, &h, &data);
@@ -289,8 +295,7 @@ static inline PrHandle make_arguments(Program *p) {
     PrHandle parts[3], h;
     uint64_t size = any_size(p);
     uint8_t *data;
-    uint32_t n = p->n_held ? (uint32_t)pick(p, 4) : 0;
-    for (uint32_t i = 0; i < n; i++) parts[i] = any_held(p);
+    uint32_t n = any_parts(p, parts);
     if (pick(p, 4) || pr_create(&p->s, size, n, &h, &data)) return 0;
     write_value(data, size, pick(p, 1 << 20));
     if (n) memcpy(data + ((size + 7) & ~7ull), parts, 8ull * n);
