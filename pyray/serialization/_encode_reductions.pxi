@@ -288,19 +288,23 @@ cdef int begin_message(Encoder e) except -1:
     return 0
 
 
+cdef inline int32_t known_global(Encoder e, PyObject *o) noexcept:
+    """Index of a global that the message has already; -1: it has not."""
+    cdef int64_t entry = pr_memo_get(&e.globals, o, NULL)
+    return -1 if entry < 0 else <int32_t> e.globals.entries[entry].row
+
+
 cdef int32_t global_of(Encoder e, object o) except -2:
     """Index of a function or class that can be imported by name; -1 for all else.
 
     What a function or class is reduced to instead is kept, so that it is asked for once."""
     cdef PyObject *p = <PyObject *> o
-    cdef int64_t entry
+    cdef int32_t g
     if not (is_type(p) or is_function(p) or type(o).__name__ == CYTHON_FUNCTION):
         return -1
-    entry = pr_memo_get(&e.globals, p, NULL)
-    if entry >= 0:
-        return <int32_t> e.globals.entries[entry].row
-    if <size_t> p in e.reductions:
-        return -1
+    g = known_global(e, p)
+    if g >= 0 or <size_t> p in e.reductions:
+        return g
     known = importable_name(o)
     if known is not None:
         return add_global(e, o, (<tuple> known)[0], (<tuple> known)[1])
@@ -359,9 +363,9 @@ cdef object importable_name(object o):
 
 cdef int32_t named_global(Encoder e, object o, object name) except -2:
     """Index of the global that a reduction named."""
-    cdef int64_t entry = pr_memo_get(&e.globals, <PyObject *> o, NULL)
-    if entry >= 0:
-        return <int32_t> e.globals.entries[entry].row
+    cdef int32_t g = known_global(e, <PyObject *> o)
+    if g >= 0:
+        return g
     module, name = reduction.global_name(o, name)
     return add_global(e, o, module, name)
 

@@ -335,7 +335,8 @@ cdef int put_surrogates(Encoder e, PyObject *o, PrSlot *slot) except -1:
 
 cdef int put_object(Encoder e, PyObject *o, PrSlot *slot, Py_ssize_t own) except -1:
     """`own` references to `o` are its container's and ours; others make it shared."""
-    cdef int64_t entry = -1, known
+    cdef int64_t entry = -1
+    cdef int32_t g
     cdef double number[2]
     cdef PrColumn *c
     cdef bint shared
@@ -357,9 +358,9 @@ cdef int put_object(Encoder e, PyObject *o, PrSlot *slot, Py_ssize_t own) except
                            or e.memo.entries[entry].row == DEFERRED):
             return put_ref(e, entry, slot)
         if entry < 0 and (is_type(o) or is_function(o)):
-            known = pr_memo_get(&e.globals, o, NULL)
-            if known >= 0:
-                return put_index(e, PR_GLOBAL, e.globals.entries[known].row, slot)
+            g = known_global(e, o)
+            if g >= 0:
+                return put_index(e, PR_GLOBAL, g, slot)
     enter(e)
     Py_INCREF(<object> o)
     if (<Dispatch> dispatch)(e, o, slot, entry, shared):
