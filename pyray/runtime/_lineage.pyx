@@ -102,20 +102,21 @@ cdef object try_again(Session session, PrHandle handle, str why, int64_t deadlin
     return None
 
 
-def make_again(PrHandle handle, str why):
+def make_again(PrHandle handle, str why, int64_t deadline):
     """Returns when the value of a lost object is there again, though it may be lost by then.
 
-    Raises ObjectLostError, or what its task raised this time.
+    Raises ObjectLostError, or what its task raised this time, or Late.
     """
     cdef Session session = open_session()
     cdef uint32_t slot = pr_slot(handle)
     if pr_copy_of(&session.s.objects[slot]).file:  # it may be had later
         from pyray.runtime.exceptions import from_code
         raise from_code(LOST, why, f"{handle:032x}")
-    error = try_again(session, handle, why, -1)
+    error = try_again(session, handle, why, deadline)
     if error is not None:
         raise error
-    wait_for(session, &slot, 1, 1, -1, False)
+    if not wait_for(session, &slot, 1, 1, deadline, False):
+        raise Late
     if pr_state(session.s.objects[slot].state) == PR_OBJECT_FAILED:
         raise failure_of(session, slot)
 

@@ -62,10 +62,10 @@ def on_over(error):
     raise ended(f"{error}: call shutdown(), then init() for a new one") from None
 
 
-def on_lost(uint64_t handle, str why):
-    """Has an object made again whose value is lost, or raises why that cannot be."""
+def on_lost(uint64_t handle, str why, int64_t deadline):
+    """Has an object made again whose value is lost, or raises why that cannot be, or Late."""
     from pyray.runtime._lineage import make_again
-    make_again(handle, why)
+    make_again(handle, why, deadline)
 
 
 def session_number():

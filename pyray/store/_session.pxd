@@ -443,8 +443,8 @@ cdef class Session:
     # Where files with copies of objects are: a directory each, or None for those that only the
     # spiller reads; None until it is known.
     cdef public tuple targets
-    # What is called for an object whose value is lost: (handle, why). It raises what `get` shall
-    # raise, or returns if the value may be there by now.
+    # What is called for an object whose value is lost: (handle, why, deadline). It raises what
+    # `get` shall raise, or _spilled.Late, or returns if the value may be there by now.
     cdef public object lost
     # What is called when the session ends while this process waits for room, or for a value that is
     # read back: (SessionEnded). It raises what the caller shall. None: it is that error.

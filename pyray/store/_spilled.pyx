@@ -185,7 +185,7 @@ def find_value(Session session not None, uint32_t slot, int64_t deadline=-1):
     """The bytes of an object that is not in memory; None if it may be there again.
 
     The caller holds it. Raises what `Session.lost` does if there is no good copy, and Late if it is
-    fetched and does not come by the deadline, of pr_now().
+    fetched, or made again, and does not come by the deadline, of pr_now().
     """
     cdef PrSession *s = &session.s
     cdef uint32_t file = pr_copy_of(&s.objects[slot]).file
@@ -210,7 +210,7 @@ def find_value(Session session not None, uint32_t slot, int64_t deadline=-1):
     if session.lost is None:
         raise RuntimeError(f"the object {pr_handle(s.objects[slot].state, slot):032x} is lost: "
                            f"{why}")
-    session.lost(pr_handle(s.objects[slot].state, slot), why)
+    session.lost(pr_handle(s.objects[slot].state, slot), why, deadline)
     return None
 
 

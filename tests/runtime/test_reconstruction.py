@@ -277,6 +277,32 @@ def test_timeout(store, runs, tmp_path):
     assert holds(ray.get(ref, timeout=60), 3)
 
 
+def test_timeout_when_its_file_turns_out_lost(store, runs, tmp_path):
+    gate = gates.Gate(tmp_path)
+
+    @ray.remote
+    def slow():
+        note(runs, "slow")
+        if len(noted(runs)) == 2:
+            gate.pass_through()
+        return array(3)
+
+    ref = slow.remote()
+    ray.get(ref)
+    others = [ray.put(array(i, 16 * MB)) for i in range(6)]
+    assert stats()["spilled_objects"]
+    folder = os.path.join(session.current().directory, "spill")
+    for name in os.listdir(folder):
+        os.unlink(os.path.join(folder, name))
+    for timeout in (0, 0.01):
+        with pytest.raises(GetTimeoutError):
+            ray.get(ref, timeout=timeout)
+    gate.until_begun()
+    gate.open()
+    assert holds(ray.get(ref, timeout=60), 3)
+    del others
+
+
 def test_it_raises_this_time(store, runs):
     @ray.remote
     def once():
