@@ -319,13 +319,20 @@ uint32_t pr_item(const PrSession *s, const PrTask *t, uint32_t number) {
 
 /* -- keeping ----------------------------------------------------------------------------------- */
 
+/* Whether none of its results has failed. */
+static int are_values(const PrSession *s, const PrTask *t) {
+    for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot))
+        if (pr_state(atomic_load(&s->objects[slot].state)) != PR_OBJECT_SEALED) return 0;
+    return 1;
+}
+
 /* Whether all its results are values, and a large one of them is held by others, too. */
 static int is_worth_keeping(const PrSession *s, const PrTask *t) {
     int worth = has_yielded(t);
+    if (!are_values(s, t)) return 0;
     for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot)) {
         PrObject *o = &s->objects[slot];
         uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
-        if (pr_state(word) != PR_OBJECT_SEALED) return 0;
         if (word & PR_STREAM || !(word & PR_BLOCK) || o->size < PR_SPILL_LEAST) continue;
         worth |= atomic_load(&o->refs) > 1 || pr_maker(o);
     }
@@ -431,6 +438,30 @@ static void trim(PrSession *s) {
     }
 }
 
+/* Its results are such as it can make again. */
+static void cover_results(PrSession *s, PrTask *t) {
+    if (has_yielded(t)) {
+        atomic_fetch_or(&t->flags, PR_TASK_ITEMS);
+    } else {
+        for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot))
+            if (atomic_load(&s->objects[slot].state) & PR_BLOCK)
+                atomic_fetch_or(&s->objects[slot].state, PR_LINEAGE);
+    }
+    note_why(s, t, 0);
+}
+
+int pr_keep_orphan(PrSession *s, PrTask *t) {
+    int why = are_values(s, t) ? why_not(s, t) : PR_WHY_FAILED;
+    if (why) {
+        note_why(s, t, why);
+        return 0;
+    }
+    cover_results(s, t);
+    atomic_fetch_or(&t->flags, PR_TASK_EARLY);
+    pr_set_task_state(t, PR_TASK_DONE);
+    return 1;
+}
+
 int pr_keep_task(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
     if (!is_worth_keeping(s, t)) return 0;
@@ -441,14 +472,7 @@ int pr_keep_task(PrSession *s, uint32_t task) {
     }
     int yielded = has_yielded(t);
     pr_lock(s, &s->control->lineage_lock);
-    if (yielded) {
-        atomic_fetch_or(&t->flags, PR_TASK_ITEMS);
-    } else {
-        for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot))
-            if (atomic_load(&s->objects[slot].state) & PR_BLOCK)
-                atomic_fetch_or(&s->objects[slot].state, PR_LINEAGE);
-    }
-    note_why(s, t, 0);
+    cover_results(s, t);
     mark_weak(s, t);
     pr_set_task_state(t, PR_TASK_DONE);
     pr_link_done(s, task);

@@ -46,6 +46,9 @@ typedef enum {
 /* The task is over, all that it made is sealed: DONE if it is kept. Whether it is. Inside; may wait
  * for locks. */
 int pr_keep_task(PrSession *s, uint32_t task);
+/* The same in a recovery, of a task whose worker has died when all that it made was sealed: who
+ * refers to it is not known yet, so what nobody needs goes later. */
+int pr_keep_orphan(PrSession *s, PrTask *t);
 /* It is over, and not kept. Inside. */
 void pr_uncover(PrSession *s, const PrTask *t);
 /* An item, sealed and held by this process, of the generator that it runs: the task can make it

@@ -165,7 +165,7 @@ static void break_task(Rebuild *r, uint32_t task) {
     PrRetry retry = retry_of(r, t);
     int may = t->retries_left && retry != PR_RETRY_NEVER;
     if (all_ready(r->s, t)) {
-        pr_free_task(t);
+        if (!pr_keep_orphan(r->s, t)) pr_free_task(t);
     } else if (may && !(word & PR_CANCEL) && !pr_is_killed(r->s, t)) {
         try_again(t, retry);
         atomic_fetch_add(&r->s->control->retries, 1);

@@ -71,16 +71,23 @@ static void want_all(const PrSession *s, const PrTask *t, int change) {
         if (nested[k] & PR_UNHELD) want(s, nested[k] & ~PR_UNHELD, change);
 }
 
+/* A result whose task is neither DONE nor to be run. */
+static void abandon(PrSession *s, uint32_t slot) {
+    PrObject *o = &s->objects[slot];
+    uint64_t word = atomic_load(&o->state);
+    int undecided = pr_is_ready(word) && pr_has_copy(o, word) && pr_is_undecided(o);
+    if (pr_maker(o) || undecided) atomic_store(&pr_copy_of(o)->why, PR_WHY_FAILED);
+    if (has_lineage(s, slot)) atomic_store(&o->owner, 0);
+}
+
 void pr_count_wanted(Rebuild *r) {
     PrSession *s = r->s;
     for (uint32_t i = 1; i < r->n_objects; i++) {
         PrObject *o = &s->objects[i];
         int state = pr_state(atomic_load(&o->state));
-        if (!has_lineage(s, i) || state < PR_OBJECT_PENDING || state > PR_OBJECT_FAILED) continue;
-        pr_copy_of(o)->wanted = 0;
-        if (r->claimed[i] || !pr_maker(o)) continue;
-        atomic_store(&pr_copy_of(o)->why, PR_WHY_FAILED);
-        atomic_store(&o->owner, 0);
+        if (state < PR_OBJECT_PENDING || state > PR_OBJECT_FAILED) continue;
+        if (has_lineage(s, i)) pr_copy_of(o)->wanted = 0;
+        if (!r->claimed[i]) abandon(s, i);
     }
     for (uint32_t i = 1; i < r->n_tasks; i++) {
         const PrTask *t = &s->tasks[i];

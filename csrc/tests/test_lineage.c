@@ -503,22 +503,68 @@ static void test_dies_while_it_asks(void) {
     end_pair(&p);
 }
 
-/* The worker that makes it again dies when the results are sealed, and the task is not over. */
+/* Another worker takes a task, seals its results, and dies before it says that the task is over. */
+static void seal_and_die(Pair *p, const PrHandle *h, uint32_t n) {
+    uint32_t task;
+    PrSession other = join_session(&p->s, PR_WORKER);
+    EQUAL(pr_next_task(&other, &task, soon()), 0);
+    for (uint32_t i = 0; i < n; i++)
+        if (state_of(&p->s, h[i]) == PR_OBJECT_PENDING)
+            seal_result(&other, pr_slot(h[i]), SIZE, i + 1, 0);
+    atomic_store(&other.self->state, PR_PROCESS_DEAD);
+    pr_recover(&p->s, 0, 0, "");
+    SOUND(&p->s);
+}
+
 static void test_worker_dies_at_the_end(void) {
     Pair p = new_pair();
-    uint32_t task;
     two_cpus(&p);
-    PrHandle h = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    PrHandle parent = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
     run_one(&p, 0);
+    PrHandle h[RETURNS];
+    submit(&p, SIZE, &parent, 1, RETURNS, 3, h);
+    for (int times = 0; times < 3; times++) { /* the first time, and when they are made again */
+        seal_and_die(&p, h, RETURNS);
+        EQUAL(done_tasks(&p.s), 2);
+        for (uint32_t i = 0; i < RETURNS; i++) EQUAL(number_of(&p, h[i]), i + 1);
+        discard(&p, h[times]);
+        EQUAL(again(&p, h[times]), 0);
+    }
+    run_one(&p, 0);
+    release(&p.s, parent); /* wanted from now on, as by any task that is over */
+    EQUAL(pr_pin(&p.s, pr_slot(parent)), PR_AWAY);
+    for (uint32_t i = 0; i < RETURNS; i++) release(&p.s, h[i]);
+    end_pair(&p);
+}
+
+/* Not all that such a task has made can be made again. */
+static void test_worker_dies_at_the_end_of_what_is_not_kept(void) {
+    Pair p = new_pair();
+    two_cpus(&p);
+    PrHandle h = submit(&p, SIZE, NULL, 0, 1, 0, NULL);
+    seal_and_die(&p, &h, 1);
     discard(&p, h);
-    EQUAL(again(&p, h), 0);
+    EQUAL(refused(&p, h, h), PR_WHY_NO_RETRIES | PR_WHY_FREED);
+    release(&p.s, h);
+    h = submit(&p, SIZE, NULL, 0, 1, 3, NULL);
+    release(&p.s, h); /* nobody wants it */
+    seal_and_die(&p, &h, 1);
+    EQUAL(live_tasks(&p.s) + done_tasks(&p.s), 0);
+    end_pair(&p);
+}
+
+/* It dies when the task is about to go, and its result is not said to be made for good. */
+static void test_worker_dies_while_it_buries(void) {
+    Pair p = new_pair();
+    two_cpus(&p);
+    uint32_t task;
+    PrHandle h = submit(&p, SIZE, NULL, 0, 1, 0, NULL);
     PrSession other = join_session(&p.s, PR_WORKER);
     EQUAL(pr_next_task(&other, &task, soon()), 0);
     seal_result(&other, pr_slot(h), SIZE, 1, 0);
+    pr_set_task_state(&p.s.tasks[task], PR_TASK_DYING);
     atomic_store(&other.self->state, PR_PROCESS_DEAD);
     pr_recover(&p.s, 0, 0, "");
-    SOUND(&p.s);
-    EQUAL(number_of(&p, h), 1);
     discard(&p, h);
     EQUAL(refused(&p, h, h), PR_WHY_FAILED | PR_WHY_FREED);
     release(&p.s, h);
@@ -547,6 +593,8 @@ int main(void) {
     RUN(test_holder_dies);
     RUN(test_dies_while_it_asks);
     RUN(test_worker_dies_at_the_end);
+    RUN(test_worker_dies_at_the_end_of_what_is_not_kept);
+    RUN(test_worker_dies_while_it_buries);
     puts("ok");
     return 0;
 }

@@ -75,6 +75,33 @@ static void test_generator(void) {
     end_pair(&p);
 }
 
+/* The worker dies when all is sealed, and the task is not over: the first time, and later. */
+static void test_worker_dies_at_the_end(void) {
+    Pair p = new_pair();
+    uint32_t task;
+    PrHandle stream = begin_stream(&p, &task), items[ITEMS];
+    for (uint32_t i = 0; i < ITEMS; i++) yield_one(&p, task, 100 + i);
+    for (uint32_t i = 0; i < ITEMS - 1; i++) items[i] = pr_stream_take(&p.s, pr_slot(stream));
+    seal_result(&p.w, p.w.tasks[task].first_return, 1, 0, 0);
+    for (int times = 0; times < 3; times++) {
+        atomic_store(&p.w.self->state, PR_PROCESS_DEAD);
+        pr_recover(&p.s, 0, 0, "");
+        SOUND(&p.s);
+        EQUAL(p.s.control->n_lineage, 1);
+        p.w = join_session(&p.s, PR_WORKER);
+        for (uint32_t i = 0; i < ITEMS - 1; i++) EQUAL(number_of(&p, items[i]), 100 + i);
+        discard(&p, items[times]);
+        EQUAL(again(&p, items[times]), 0);
+        EQUAL(pr_next_task(&p.w, &task, soon()), 0);
+        seal_result(&p.w, pr_item(&p.w, &p.w.tasks[task], (uint32_t)times), SIZE,
+                    100 + (uint32_t)times, 0);
+    }
+    pr_finish(&p.w, task);
+    for (uint32_t i = 0; i < ITEMS - 1; i++) release(&p.s, items[i]);
+    release(&p.s, stream);
+    end_pair(&p);
+}
+
 static void test_generator_that_nobody_needs(void) {
     Pair p = new_pair();
     uint32_t task;
@@ -127,6 +154,7 @@ static void test_generator_that_fails(void) {
 
 int main(void) {
     RUN(test_generator);
+    RUN(test_worker_dies_at_the_end);
     RUN(test_generator_that_nobody_needs);
     RUN(test_generator_that_fails);
     return 0;

@@ -11,8 +11,7 @@ processes may not have grown. Prints a line a round, and what there was.
 
 What may happen, and is counted: a put or a task is refused, as there is no room
 (ObjectStoreFullError); a value cannot be read while the place of its file fails (ObjectLostError),
-but later; an actor that was killed has forgotten what it kept; a result whose worker was killed
-between making it and saying so cannot be made again. Nothing else may.
+but later; an actor that was killed has forgotten what it kept. Nothing else may.
 """
 
 from __future__ import annotations
@@ -41,7 +40,6 @@ import pyray as ray
 from pyray import internal
 from pyray.exceptions import (
     ObjectLostError,
-    ObjectReconstructionFailedError,
     ObjectStoreFullError,
 )
 from pyray.runtime import session
@@ -233,7 +231,8 @@ class Load(threading.Thread):
                 except ObjectStoreFullError:
                     self.counts["refused"] += 1
                 except ObjectLostError as error:
-                    self.counts[why_lost(error)] += 1
+                    check_away(error)
+                    self.counts["away"] += 1
         except BaseException as error:
             self.failed = error
             self.enough.set()
@@ -333,13 +332,9 @@ class Load(threading.Thread):
             self.counts["right again"] += 1
 
 
-def why_lost(error: ObjectLostError) -> str:
-    """It is not lost, but cannot be read at the moment; or nobody knows how it was made."""
-    if isinstance(error, ObjectReconstructionFailedError):
-        assert "its process died too early" in str(error), error
-        return "died too early"
+def check_away(error: ObjectLostError) -> None:
+    """It is not lost, but cannot be read at the moment."""
     assert "could not be read back" in str(error), error
-    return "away"
 
 
 class Trouble(threading.Thread):
@@ -610,10 +605,9 @@ class Soak:
                 self.counts["refused results"] += 1  # of a task
             except ObjectLostError as error:
                 # A task that was to read what was away: nothing is so now.
-                is_task = isinstance(error, ray.exceptions.RayTaskError)
-                why = why_lost(error)
-                assert is_task or why != "away", (error, found)
-                self.counts["failed tasks" if is_task else why] += 1
+                check_away(error)
+                assert isinstance(error, ray.exceptions.RayTaskError), (error, found)
+                self.counts["failed tasks"] += 1
 
 
 def run(
@@ -676,7 +670,6 @@ def run(
             soak.trouble["values in them"],
         ),
         "tasks run again to make a lost value": stats["reconstructed_tasks"],
-        "not made again, as a worker died too early": soak.counts["died too early"],
         "refused for want of room": soak.counts["refused"] + soak.counts["refused results"],
         "not to be read for a while": soak.counts["away"] + soak.counts["failed tasks"],
         "kept by actors; forgotten": (soak.counts["kept"], soak.counts["forgotten"]),
