@@ -125,7 +125,7 @@ static void *run_recovery(void *with) {
     }
     while (!atomic_load(&stopping_all)) {
         if (atomic_load(&pausing)) pause_here(m);
-        if (below(&m->chance, 3) == 0) arm(m, 12);
+        if (below(&m->chance, 3) == 0) arm(m, 14);
         if (!recover_one(&m->program.s)) nap(MS / 50);
         m->countdown = 0;
     }
@@ -148,11 +148,21 @@ static void wait_for_pause(int i) {
     }
 }
 
+/* Who died of a recovery, just when it gave a slot back, has left it the pid. Of a real death the
+ * next recovery sees that there is no such process. */
+static void free_pids(void) {
+    for (uint32_t i = 1; i < atomic_load(&session.control->n_processes); i++) {
+        PrProcess *p = &session.processes[i];
+        if (atomic_load(&p->state) == PR_PROCESS_FREE) atomic_store(&p->pid, 0);
+    }
+}
+
 /* Everybody stops between two steps. */
 static void check_all(void) {
     atomic_store(&pausing, 1);
     for (int i = 0; i <= WORKERS; i++) wait_for_pause(i);
     recover_all();
+    free_pids();
     pr_fail_calls(&session); /* as the node does when it is called */
     SOUND(&session);
     for (int i = 0; i < WORKERS; i++) { /* what each believes to hold */
