@@ -329,14 +329,13 @@ static int are_values(const PrSession *s, const PrTask *t) {
 /* Whether all its results are values, and a large one of them is held by others, too. */
 static int is_worth_keeping(const PrSession *s, const PrTask *t) {
     int worth = has_yielded(t);
-    if (!are_values(s, t)) return 0;
     for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot)) {
         PrObject *o = &s->objects[slot];
         uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
         if (word & PR_STREAM || !(word & PR_BLOCK) || o->size < PR_SPILL_LEAST) continue;
         worth |= atomic_load(&o->refs) > 1 || pr_maker(o);
     }
-    return worth;
+    return worth && are_values(s, t);
 }
 
 static void note_why(PrSession *s, const PrTask *t, int why) {

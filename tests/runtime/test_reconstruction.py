@@ -235,8 +235,8 @@ def test_a_file_is_lost(no_session, runs, spoil):
     assert stats()["reconstructed_tasks"]
 
 
-def lost_and_slow(runs, gate) -> ray.ObjectRef:
-    """A result that is lost. When it is made again its task stops at the gate, once."""
+def slow_again(runs, gate) -> ray.ObjectRef:
+    """A result. When it is made again its task stops at the gate, once."""
 
     @ray.remote
     def slow():
@@ -247,6 +247,11 @@ def lost_and_slow(runs, gate) -> ray.ObjectRef:
 
     ref = slow.remote()
     ray.get(ref)
+    return ref
+
+
+def lost_and_slow(runs, gate) -> ray.ObjectRef:
+    ref = slow_again(runs, gate)
     internal.free(ref)
     return ref
 
@@ -279,16 +284,7 @@ def test_timeout(store, runs, tmp_path):
 
 def test_timeout_when_its_file_turns_out_lost(store, runs, tmp_path):
     gate = gates.Gate(tmp_path)
-
-    @ray.remote
-    def slow():
-        note(runs, "slow")
-        if len(noted(runs)) == 2:
-            gate.pass_through()
-        return array(3)
-
-    ref = slow.remote()
-    ray.get(ref)
+    ref = slow_again(runs, gate)
     others = [ray.put(array(i, 16 * MB)) for i in range(6)]
     assert stats()["spilled_objects"]
     folder = os.path.join(session.current().directory, "spill")
