@@ -302,8 +302,22 @@ FAULTS = (
     (
         "lineage of the dead stays",
         "recover_lineage.c",
-        "        if (r->claimed[i] || !pr_maker(o)) continue;",
-        "        continue;",
+        "if (!r->claimed[i]) abandon(s, i);",
+        ";",
+        "lineage",
+    ),
+    (
+        "what was not decided when a worker died never is",
+        "recover_lineage.c",
+        "if (pr_maker(o) || undecided)",
+        "if (pr_maker(o))",
+        "lineage",
+    ),
+    (
+        "tasks whose workers died at their end are forgotten",
+        "recover.c",
+        "if (!pr_keep_orphan(r->s, t)) pr_free_task(t);",
+        "pr_free_task(t);",
         "lineage",
     ),
 )
