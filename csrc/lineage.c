@@ -319,23 +319,18 @@ uint32_t pr_item(const PrSession *s, const PrTask *t, uint32_t number) {
 
 /* -- keeping ----------------------------------------------------------------------------------- */
 
-/* Whether none of its results has failed. */
-static int are_values(const PrSession *s, const PrTask *t) {
-    for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot))
-        if (pr_state(atomic_load(&s->objects[slot].state)) != PR_OBJECT_SEALED) return 0;
-    return 1;
-}
-
-/* Whether all its results are values, and a large one of them is held by others, too. */
-static int is_worth_keeping(const PrSession *s, const PrTask *t) {
+/* Whether all its results are values, and a large one of them is held by others, too; or may be so,
+ * if it is not known who holds them. */
+static int is_worth_keeping(const PrSession *s, const PrTask *t, int known) {
     int worth = has_yielded(t);
     for (uint32_t slot = pr_first_result(t); slot; slot = pr_next_result(s, t, slot)) {
         PrObject *o = &s->objects[slot];
         uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
+        if (pr_state(word) != PR_OBJECT_SEALED) return 0;
         if (word & PR_STREAM || !(word & PR_BLOCK) || o->size < PR_SPILL_LEAST) continue;
-        worth |= atomic_load(&o->refs) > 1 || pr_maker(o);
+        worth |= !known || atomic_load(&o->refs) > 1 || pr_maker(o);
     }
-    return worth && are_values(s, t);
+    return worth;
 }
 
 static void note_why(PrSession *s, const PrTask *t, int why) {
@@ -437,6 +432,13 @@ static void trim(PrSession *s) {
     }
 }
 
+/* Whether it is to be kept, and can be; else its results know why it cannot. */
+static int may_keep(PrSession *s, const PrTask *t, int known) {
+    int why = is_worth_keeping(s, t, known) ? why_not(s, t) : -1;
+    if (why > 0) note_why(s, t, why);
+    return why == 0;
+}
+
 /* Its results are such as it can make again. */
 static void cover_results(PrSession *s, PrTask *t) {
     if (has_yielded(t)) {
@@ -450,11 +452,7 @@ static void cover_results(PrSession *s, PrTask *t) {
 }
 
 int pr_keep_orphan(PrSession *s, PrTask *t) {
-    int why = are_values(s, t) ? why_not(s, t) : PR_WHY_FAILED;
-    if (why) {
-        note_why(s, t, why);
-        return 0;
-    }
+    if (!may_keep(s, t, 0)) return 0;
     cover_results(s, t);
     atomic_fetch_or(&t->flags, PR_TASK_EARLY);
     pr_set_task_state(t, PR_TASK_DONE);
@@ -463,12 +461,7 @@ int pr_keep_orphan(PrSession *s, PrTask *t) {
 
 int pr_keep_task(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
-    if (!is_worth_keeping(s, t)) return 0;
-    int why = why_not(s, t);
-    if (why) {
-        note_why(s, t, why);
-        return 0;
-    }
+    if (!may_keep(s, t, 1)) return 0;
     int yielded = has_yielded(t);
     pr_lock(s, &s->control->lineage_lock);
     cover_results(s, t);

@@ -102,6 +102,22 @@ static void test_worker_dies_at_the_end(void) {
     end_pair(&p);
 }
 
+/* What a stream says at its end is none of its items, however long it is. */
+static void test_worker_dies_at_the_end_of_an_empty_stream(void) {
+    Pair p = new_pair();
+    uint32_t task;
+    PrHandle stream = begin_stream(&p, &task);
+    seal_result(&p.w, pr_slot(stream), SIZE, 7, 0);
+    atomic_store(&p.w.self->state, PR_PROCESS_DEAD);
+    pr_recover(&p.s, 0, 0, "");
+    SOUND(&p.s);
+    EQUAL(live_tasks(&p.s) + done_tasks(&p.s), 0);
+    EQUAL(number_of(&p, stream), 7);
+    p.w = join_session(&p.s, PR_WORKER);
+    release(&p.s, stream);
+    end_pair(&p);
+}
+
 static void test_generator_that_nobody_needs(void) {
     Pair p = new_pair();
     uint32_t task;
@@ -155,6 +171,7 @@ static void test_generator_that_fails(void) {
 int main(void) {
     RUN(test_generator);
     RUN(test_worker_dies_at_the_end);
+    RUN(test_worker_dies_at_the_end_of_an_empty_stream);
     RUN(test_generator_that_nobody_needs);
     RUN(test_generator_that_fails);
     return 0;

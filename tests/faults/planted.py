@@ -129,7 +129,7 @@ FAULTS = (
     # Actors.
     (
         "an actor that is about to end is found",
-        "actor.c",
+        "object.c",
         "uint32_t n = atomic_load(refs);",
         "uint32_t n = atomic_load(refs);\n    if (!n) n = atomic_fetch_add(refs, 1) + 1;",
         "actors",
@@ -319,6 +319,13 @@ FAULTS = (
         "if (!pr_keep_orphan(r->s, t)) pr_free_task(t);",
         "pr_free_task(t);",
         "lineage",
+    ),
+    (
+        "the end of a stream is among its items",
+        "lineage.c",
+        "if (word & PR_STREAM || !(word & PR_BLOCK)",
+        "if (!(word & PR_BLOCK)",
+        "lineage_items",
     ),
 )
 
