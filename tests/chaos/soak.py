@@ -17,6 +17,7 @@ but later; an actor that was killed has forgotten what it kept. Nothing else may
 from __future__ import annotations
 
 import argparse
+import ctypes
 import itertools
 import math
 import os
@@ -48,6 +49,7 @@ from pyray.store import _spilled
 KB, MB = 1 << 10, 1 << 20
 #: Bytes by which a process may have grown from the first rounds to the last.
 GROWTH = 32 * MB
+M_MMAP_THRESHOLD = -3  # of malloc.h
 #: Numbers that are made, and compared, at a time: so that checking takes no memory.
 CHUNK = 1 << 16
 STEPS = np.arange(CHUNK, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -625,6 +627,9 @@ def run(
     """Rounds until the time is over; what there was. Sizes are in MB."""
     os.environ["PYRAY_object_store_full_timeout_s"] = "30"
     os.environ["PYRAY_max_lineage_bytes"] = "inf"
+    # Threads' arenas keep up to 64 MB that were freed, which would look like growth: large blocks
+    # are the system's at once.
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MB)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-", dir=folder) as made:
         soak = Soak(made, cpus, store * MB, live * MB, largest * MB, seed, threads)
