@@ -94,6 +94,13 @@ static inline void run_one(Pair *p, PrHandle inside) {
     pr_finish(w, task);
 }
 
+/* This worker dies, and the others recover from that. */
+static inline void kill_worker(Pair *p, PrSession *w) {
+    atomic_store(&w->self->state, PR_PROCESS_DEAD);
+    pr_recover(&p->s, 0, 0, "");
+    SOUND(&p->s);
+}
+
 static inline int idle(Pair *p) {
     uint32_t task;
     return !pr_next_queued(&p->w) && pr_next_task(&p->w, &task, pr_now()) == PR_TIMEOUT;

@@ -477,9 +477,7 @@ static void test_holder_dies(void) {
     release(&p.s, last);
     SOUND(&p.s);
     EQUAL(p.s.control->n_lineage, 5);
-    atomic_store(&other.self->state, PR_PROCESS_DEAD);
-    pr_recover(&p.s, 0, 0, "");
-    SOUND(&p.s);
+    kill_worker(&p, &other);
     EQUAL(live_objects(&p.s), 0);
     end_pair(&p);
 }
@@ -511,9 +509,7 @@ static void seal_and_die(Pair *p, const PrHandle *h, uint32_t n) {
     for (uint32_t i = 0; i < n; i++)
         if (state_of(&p->s, h[i]) == PR_OBJECT_PENDING)
             seal_result(&other, pr_slot(h[i]), SIZE, i + 1, 0);
-    atomic_store(&other.self->state, PR_PROCESS_DEAD);
-    pr_recover(&p->s, 0, 0, "");
-    SOUND(&p->s);
+    kill_worker(p, &other);
 }
 
 static void test_worker_dies_at_the_end(void) {
@@ -563,8 +559,7 @@ static void test_worker_dies_while_it_buries(void) {
     EQUAL(pr_next_task(&other, &task, soon()), 0);
     seal_result(&other, pr_slot(h), SIZE, 1, 0);
     pr_set_task_state(&p.s.tasks[task], PR_TASK_DYING);
-    atomic_store(&other.self->state, PR_PROCESS_DEAD);
-    pr_recover(&p.s, 0, 0, "");
+    kill_worker(&p, &other);
     discard(&p, h);
     EQUAL(refused(&p, h, h), PR_WHY_FAILED | PR_WHY_FREED);
     release(&p.s, h);

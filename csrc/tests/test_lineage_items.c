@@ -84,9 +84,7 @@ static void test_worker_dies_at_the_end(void) {
     for (uint32_t i = 0; i < ITEMS - 1; i++) items[i] = pr_stream_take(&p.s, pr_slot(stream));
     seal_result(&p.w, p.w.tasks[task].first_return, 1, 0, 0);
     for (int times = 0; times < 3; times++) {
-        atomic_store(&p.w.self->state, PR_PROCESS_DEAD);
-        pr_recover(&p.s, 0, 0, "");
-        SOUND(&p.s);
+        kill_worker(&p, &p.w);
         EQUAL(p.s.control->n_lineage, 1);
         p.w = join_session(&p.s, PR_WORKER);
         for (uint32_t i = 0; i < ITEMS - 1; i++) EQUAL(number_of(&p, items[i]), 100 + i);
@@ -108,9 +106,7 @@ static void test_worker_dies_at_the_end_of_an_empty_stream(void) {
     uint32_t task;
     PrHandle stream = begin_stream(&p, &task);
     seal_result(&p.w, pr_slot(stream), SIZE, 7, 0);
-    atomic_store(&p.w.self->state, PR_PROCESS_DEAD);
-    pr_recover(&p.s, 0, 0, "");
-    SOUND(&p.s);
+    kill_worker(&p, &p.w);
     EQUAL(live_tasks(&p.s) + done_tasks(&p.s), 0);
     EQUAL(number_of(&p, stream), 7);
     p.w = join_session(&p.s, PR_WORKER);
