@@ -158,7 +158,7 @@ C_SOURCES := $(patsubst csrc/%.c,%,$(wildcard csrc/*.c))
 C_TESTS := $(patsubst csrc/tests/test_%.c,%,$(wildcard csrc/tests/test_*.c))
 # In test_recover threads die between two stores to shared memory: it has a core of its own, that of
 # the runtime only, compiled with points where that may happen.
-CRASH_SOURCES := session process heap object spill room names wait task actor limit schedule lineage reconstruct recover recover_actors recover_lineage arena check
+CRASH_SOURCES := session process heap object spares spill room names wait task actor limit schedule lineage reconstruct recover recover_actors recover_lineage arena check
 
 # $(call c_tests,folder,sanitizers)
 define c_tests
@@ -181,7 +181,7 @@ $(eval $(call c_tests,test-c,-fsanitize=address -fsanitize=undefined -fno-saniti
 $(eval $(call c_tests,test-tsan,-fsanitize=thread))
 # Those with threads, but holders: it lists tables while others write them, as snapshot.h allows. A
 # death takes eight times as long as under the other sanitizers.
-TSAN_TESTS := actor_ends actors arrow_export cancel jobs names objects recover schedule spill \
+TSAN_TESTS := actor_ends actors arrow_export cancel jobs names objects recover schedule spares spill \
               streams tasks turns wait
 
 test-c: $(C_TESTS:%=build/test-c/test_%)

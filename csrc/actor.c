@@ -24,10 +24,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "futex.h"
 #include "lineage.h"
 #include "object.h"
+#include "spares.h"
 
-enum { TAKEN = 32 /* calls at a time */ };
+enum {
+    MANY = 1024, /* calls: up to so many are taken at a time, without a look at each of them, */
+    SOME = 32,   /* and of more than that so many */
+    STREAM = 256,
+    FEW = 16,
+    LITTLE = 4,
+    PAUSE = 2000, /* ns */
+    LONGER = 2
+};
 
 static PrActor *actor_of(const PrSession *s, const PrTask *t) {
     return &s->actors[t->actor];
@@ -207,7 +217,9 @@ static uint32_t queue_call(PrSession *s, uint32_t task, uint64_t epoch) {
         atomic_store_explicit(&t->next, 0, memory_order_relaxed);
         pr_queue_append(s, &a->queue, task, task, 1);
         /* Under the lock: who finds it released queues its own call behind it. */
-        follower = (uint32_t)atomic_fetch_or(&t->follower, PR_RELEASED);
+        follower = atomic_load(&t->follower);
+        if (follower != PR_RELEASED)
+            follower = (uint32_t)atomic_fetch_or(&t->follower, PR_RELEASED);
     }
     pr_unlock(&a->queue.lock);
     if (pr_actor_state(a) == PR_ACTOR_DEAD) {
@@ -339,23 +351,57 @@ void pr_actor_begin(PrSession *s, uint32_t creation) {
     pr_leave(s);
 }
 
+/* Who runs calls faster than they come would take each as it comes: the queue's line, with its
+ * lock, would go from core to core with every call, which holds up who submits them most of all. So
+ * after STREAM calls, when only a FEW have come meanwhile, we wait until there are some more;
+ * longer next time if these are few still, and not for the next STREAM calls if it was of no use.
+ */
+static void gather(PrSession *s, const PrQueue *q) {
+    if (s->calls || s->n_streamed < STREAM) return;
+    if (s->n_taken >= FEW && atomic_load_explicit(&q->count, memory_order_relaxed)) return;
+    for (int64_t until = pr_now() + (PAUSE << s->longer); pr_now() < until;) pr_relax();
+    uint32_t n = atomic_load_explicit(&q->count, memory_order_relaxed);
+    if (n < LITTLE) s->n_streamed = s->longer = 0;
+    else if (n < FEW && s->longer < LONGER) s->longer++;
+}
+
+/* The slots of calls are in their callers' caches, and each says where the next one is: they are
+ * fetched some calls before they are needed. `ahead` is a call whose slot was fetched when this
+ * process was here before; it may be over, as what it says is only used to fetch something. */
+static void look_ahead(PrSession *s) {
+    const PrTask *ahead = &s->tasks[s->ahead];
+    if (!s->calls) return;
+    uint32_t object = atomic_load_explicit(&ahead->first_return, memory_order_relaxed);
+    uint32_t next = atomic_load_explicit(&ahead->next, memory_order_relaxed);
+    pr_prefetch(&s->objects[object]);
+    pr_prefetch(&s->tasks[next].state);
+    pr_prefetch(&s->tasks[next].parent);
+    s->ahead = next ? next : s->calls;
+}
+
 /* READY, or cancelled meanwhile. Inside. */
 static uint32_t take_call(PrSession *s, PrQueue *q) {
-    uint32_t n = TAKEN, tail;
+    uint32_t n, tail;
     if (s->calls && s->calls_epoch != pr_epoch(s)) s->calls = 0;
     if (!s->calls && atomic_load(&q->count)) {
         pr_lock(s, &q->lock);
         s->calls_epoch = pr_epoch(s);
-        s->calls = pr_queue_detach(s, q, &n, &tail);
+        n = atomic_load(&q->count) > MANY ? SOME : MANY;
+        s->calls = s->ahead = pr_queue_detach(s, q, &n, &tail);
         pr_unlock(&q->lock);
+        s->n_taken = n;
+        s->n_streamed += n;
     }
     uint32_t task = s->calls;
-    if (task) s->calls = atomic_load_explicit(&s->tasks[task].next, memory_order_relaxed);
+    if (!task) return 0;
+    s->calls = atomic_load_explicit(&s->tasks[task].next, memory_order_relaxed);
+    look_ahead(s);
     return task;
 }
 
 uint32_t pr_next_call(PrSession *s, uint32_t actor) {
     uint32_t task;
+    gather(s, &s->actors[actor].queue);
     pr_enter(s);
     do task = take_call(s, &s->actors[actor].queue);
     while (task && !pr_start_task(s, task));
@@ -364,6 +410,7 @@ uint32_t pr_next_call(PrSession *s, uint32_t actor) {
 }
 
 uint32_t pr_take_call(PrSession *s, uint32_t actor, uint64_t *epoch) {
+    gather(s, &s->actors[actor].queue);
     pr_enter(s);
     uint32_t task = take_call(s, &s->actors[actor].queue);
     *epoch = s->calls_epoch;
@@ -398,6 +445,12 @@ int pr_actor_unwanted(PrSession *s, uint32_t actor) {
 int pr_calls_wait(PrSession *s, uint32_t actor) {
     PrActor *a = &s->actors[actor];
     if ((s->calls && s->calls_epoch == pr_epoch(s)) || atomic_load(&a->queue.count)) return 1;
+    if (pr_has_spares(s)) {
+        pr_enter(s);
+        pr_return_spares(s);
+        pr_bury(s);
+        pr_leave(s);
+    }
     atomic_store(&a->idle, 1);
     return atomic_load(&a->queue.count) != 0;
 }

@@ -124,6 +124,20 @@ static int check_magazine(Check *c, const PrProcess *p, uint32_t index) {
     return 0;
 }
 
+static int check_spares(Check *c, const PrProcess *p) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < PR_SPARES; i++) {
+        uint32_t slot = p->spares[i].object;
+        n += p->spares[i].n;
+        if (!p->spares[i].n) continue;
+        PASS(count_slot(c, slot));
+        REQUIRE(slot % PR_SPARES == i);
+        c->refs[slot] += p->spares[i].n - 1;
+    }
+    REQUIRE(n == p->n_spares);
+    return 0;
+}
+
 static int check_references(Check *c, uint32_t index) {
     const _Atomic uint64_t *refs = pr_refs_of(c->s, index);
     for (uint32_t w = 0; w * 64 < c->n_objects; w++) {
@@ -171,6 +185,7 @@ static int check_process(Check *c, uint32_t index) {
         REQUIRE(atomic_load(&c->s->tasks[task].worker) == index);
     }
     PASS(check_wish(c, p));
+    PASS(check_spares(c, p));
     return check_magazine(c, p, index);
 }
 

@@ -12,13 +12,14 @@
 #include "actor.h"
 #include "futex.h"
 #include "lineage.h"
+#include "spares.h"
 #include "spill.h"
 
 /* -- slots ------------------------------------------------------------------------------------- */
 
 void pr_set_state(PrObject *o, uint64_t state) {
     uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
-    atomic_store(&o->state, (word & ~(uint64_t)UINT32_MAX) | state);
+    atomic_store_explicit(&o->state, (word & ~(uint64_t)UINT32_MAX) | state, memory_order_release);
 }
 
 int pr_fill_objects(PrSession *s, uint32_t n) {
@@ -93,7 +94,8 @@ static void recycle(PrSession *s, uint32_t slot) {
     pr_crash_point();
     o->n_refs = 0;
     atomic_store_explicit(&o->owner, s->index, memory_order_relaxed);
-    atomic_store(&o->state, ((word >> 32) + 1) << 32 | PR_OBJECT_CACHED);
+    uint64_t next = ((word >> 32) + 1) << 32 | PR_OBJECT_CACHED;
+    atomic_store_explicit(&o->state, next, memory_order_release);
     pr_keep_object(s, slot);
 }
 
@@ -161,10 +163,10 @@ int pr_create(PrSession *s, uint64_t size, uint32_t n_refs, PrHandle *handle, ui
     if ((status = pr_fill_objects(s, 1)) == 0) {
         uint32_t slot = pr_take_object(s);
         PrObject *o = &s->objects[slot];
-        atomic_store_explicit(&o->refs, 0, memory_order_relaxed);
+        atomic_store_explicit(&o->refs, 1, memory_order_relaxed);
         atomic_store_explicit(&o->dependants, 0, memory_order_relaxed);
         pr_set_state(o, PR_OBJECT_RESERVED);
-        pr_hold(s, slot);
+        pr_note_held(s, slot);
         *handle = pr_handle(atomic_load_explicit(&o->state, memory_order_relaxed), slot);
         if ((status = make_room(s, o, size, n_refs, data))) pr_abandon(s, *handle);
     }
@@ -178,6 +180,21 @@ int pr_room(PrSession *s, uint32_t slot, uint64_t size, uint32_t n_refs, uint8_t
     int status = make_room(s, &s->objects[slot], size, n_refs, data);
     pr_leave(s);
     return status;
+}
+
+int pr_seal_small(PrSession *s, uint32_t slot, const void *message, uint64_t size, int failed) {
+    PrObject *o = &s->objects[slot];
+    pr_enter(s);
+    int fits = !o->place && size <= pr_inline_room(o);
+    if (fits) {
+        o->size = size;
+        pr_crash_point();
+        o->n_refs = 0;
+        memcpy(pr_inline(o), message, size);
+        pr_make_ready(s, slot, failed ? PR_OBJECT_FAILED : PR_OBJECT_SEALED);
+    }
+    pr_leave(s);
+    return fits;
 }
 
 void pr_wake_watchers(PrSession *s, uint32_t slot, int failed) {
@@ -279,16 +296,17 @@ void pr_die(PrSession *s, uint32_t slot) {
     PrObject *o = &s->objects[slot];
     uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
     atomic_store_explicit(&o->owner, s->index, memory_order_relaxed);
-    atomic_store(&o->state, (word & ~(uint64_t)PR_STATE_MASK) | PR_OBJECT_DYING);
+    uint64_t dying = (word & ~(uint64_t)PR_STATE_MASK) | PR_OBJECT_DYING;
+    atomic_store_explicit(&o->state, dying, memory_order_release);
     pr_enlist(s, slot);
 }
 
-void pr_unref(PrSession *s, uint32_t slot) {
+void pr_unref_many(PrSession *s, uint32_t slot, uint32_t n) {
     PrObject *o = &s->objects[slot];
     /* Before it is given up: an actor's object may go at once then, by the hand of another. */
     uint64_t word = atomic_load_explicit(&o->state, memory_order_relaxed);
     uint32_t actor = word & PR_ACTOR ? *pr_actor_in(o) : 0;
-    uint32_t left = atomic_fetch_sub(&o->refs, 1) - 1;
+    uint32_t left = atomic_fetch_sub(&o->refs, n) - n;
     if (actor) {
         /* The last one may be the actor's own. */
         if (left <= 1) pr_actor_let_go(s, pr_handle(word, slot), actor);
@@ -300,6 +318,10 @@ void pr_unref(PrSession *s, uint32_t slot) {
         if (now & PR_LINEAGE) pr_note_unheld(s, pr_handle(now, slot));
         else pr_die(s, slot);
     }
+}
+
+void pr_unref(PrSession *s, uint32_t slot) {
+    pr_unref_many(s, slot, 1);
 }
 
 int pr_hold_if_held(PrSession *s, uint32_t slot) {
@@ -324,6 +346,7 @@ void pr_release_last(PrSession *s, uint32_t slot) {
     atomic_store_explicit(
         word, atomic_load_explicit(word, memory_order_relaxed) & ~((uint64_t)1 << (slot & 63)),
         memory_order_relaxed);
+    if (pr_has_spares(s)) pr_return_spares_of(s, slot);
     pr_unref(s, slot);
     pr_bury(s);
     pr_leave(s);

@@ -59,6 +59,9 @@ void pr_seal(PrSession *s, PrHandle handle, int failed);
 void pr_abandon(PrSession *s, PrHandle handle);
 /* Room for the value of a PENDING object of a task that this process runs; as pr_create. */
 int pr_room(PrSession *s, uint32_t slot, uint64_t size, uint32_t n_refs, uint8_t **data);
+/* Writes and seals a PENDING object whose message is this one, if it fits into the slot: 1 if so.
+ */
+int pr_seal_small(PrSession *s, uint32_t slot, const void *message, uint64_t size, int failed);
 /* A PENDING object gets a failure instead of a value: a code and a text, cut if there is no room.
  */
 void pr_fail(PrSession *s, uint32_t slot, int code, const char *text);
@@ -76,14 +79,22 @@ const uint64_t *pr_refs_in(const PrSession *s, PrObject *o);
 
 /* -- references -------------------------------------------------------------------------------- */
 
+/* This process refers to the object, which it did not; whose count says so, or will. Inside. */
+static inline void pr_note_held(PrSession *s, uint32_t slot) {
+    _Atomic uint64_t *word = &s->refs[slot >> 6];
+    uint64_t others = atomic_load_explicit(word, memory_order_relaxed);
+    s->held[slot] = 1;
+    atomic_store_explicit(word, others | (uint64_t)1 << (slot & 63), memory_order_relaxed);
+}
+
 /* This process refers to the object once more. Something else holds it meanwhile. */
 static inline void pr_hold(PrSession *s, uint32_t slot) {
-    if (s->held[slot]++) return;
+    if (s->held[slot]) {
+        s->held[slot]++;
+        return;
+    }
     pr_enter(s);
-    _Atomic uint64_t *word = &s->refs[slot >> 6];
-    atomic_store_explicit(
-        word, atomic_load_explicit(word, memory_order_relaxed) | (uint64_t)1 << (slot & 63),
-        memory_order_relaxed);
+    pr_note_held(s, slot);
     atomic_fetch_add(&s->objects[slot].refs, 1);
     pr_leave(s);
 }
@@ -105,6 +116,7 @@ static inline void pr_note_site(PrSession *s, PrHandle object, uint32_t site) {
 
 /* One reference that is not a process', fewer. The caller is inside, and calls pr_bury later. */
 void pr_unref(PrSession *s, uint32_t slot);
+void pr_unref_many(PrSession *s, uint32_t slot, uint32_t n);
 /* Gives back what has no references any more. Inside; may wait for locks. */
 void pr_bury(PrSession *s);
 

@@ -6,9 +6,11 @@
 #include "futex.h"
 #include "task.h"
 
+#include <sched.h>
 #include <sys/eventfd.h>
 
 enum { LOCK_SPINS = 200, EVENT_SPINS = 32, SPIN_FAILURES = 4, SPIN_RETRY = 16, SPIN_LONG = 64 };
+enum { SPIN_YIELDING = 4 };
 enum { WITHOUT_PLACE = 3000 }; /* ns */
 enum { WAIT = 10 * 1000000, WAITS = 10 };
 enum { HEAP_PATIENCE = 100 * 1000000 }; /* ns */
@@ -104,24 +106,28 @@ static _Atomic uint32_t *take_place(PrSession *s) {
 
 /* Where it was of no use it is tried for a shorter time, then now and then only: what we wait for
  * takes long, or others want the cores. The place may be free in a moment: of two processes that
- * wait for each other in turn, one still has it when the other comes. */
-static int spin(PrSession *s, uint32_t seen) {
+ * wait for each other in turn, one still has it when the other comes. After the time that was asked
+ * for (PrControl.spin) it goes on for three times as long, but lets others have the core first: to
+ * sleep, and to be woken on a core that was halted, takes as long as some hundred calls. */
+static int spin(PrSession *s, uint32_t seen, int64_t timeout) {
     _Atomic uint32_t *place = NULL;
     int came = 0;
     uint32_t failures = atomic_load_explicit(&s->self->spin_failures, memory_order_relaxed);
     if (s->control->spin <= 0) return 0;
     if (failures < SPIN_FAILURES || failures % SPIN_RETRY == 0) {
         int shift = failures < SPIN_FAILURES ? (int)failures : failures % SPIN_LONG ? 3 : 0;
-        int64_t now = pr_now(), until = now + (s->control->spin >> shift);
-        int64_t soon = now + WITHOUT_PLACE;
+        int64_t spin = s->control->spin >> shift, longest = SPIN_YIELDING * spin;
+        int64_t began = pr_now(), passed = 0;
+        if (timeout >= 0 && timeout < longest) longest = timeout;
         do {
             if (!place) place = take_place(s);
+            if (passed > spin) sched_yield();
             for (int i = 0; i < EVENT_SPINS && !came; i++) {
                 pr_relax();
                 came = atomic_load_explicit(&s->self->event, memory_order_acquire) != seen;
             }
-            now = pr_now();
-        } while (!came && now < (place ? until : soon));
+            passed = pr_now() - began;
+        } while (!came && passed < (place ? longest : WITHOUT_PLACE));
         if (place) atomic_store_explicit(place, 0, memory_order_release);
         if (!place && !came) return 0;
     }
@@ -142,7 +148,7 @@ int pr_sleep(PrSession *s, uint32_t seen, int64_t timeout, int may_spin) {
     PrProcess *self = s->self;
     int status = 0;
     if (atomic_load(&self->event) != seen) return 0;
-    if (may_spin && spin(s, seen)) return 0;
+    if (may_spin && spin(s, seen, timeout)) return 0;
     atomic_fetch_add(&self->sleeping, 1);
     if (atomic_load(&self->event) == seen) {
         int error = wait_for_event(s, seen, timeout);

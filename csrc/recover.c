@@ -14,6 +14,7 @@
 #include "futex.h"
 #include "lineage.h"
 #include "recover.h"
+#include "spares.h"
 #include "spill.h"
 
 /* -- stopping ---------------------------------------------------------------------------------- */
@@ -214,6 +215,7 @@ static void settle_tasks(Rebuild *r) {
 
 static void count_processes(Rebuild *r) {
     for (uint32_t i = 1; i < r->n_processes; i++) {
+        pr_forget_spares(&r->s->processes[i]);
         if (!is_live(r->s, i)) continue;
         _Atomic uint64_t *refs = pr_refs_of(r->s, i);
         for (uint32_t w = 0; w * 64 < r->n_objects; w++) {

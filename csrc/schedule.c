@@ -26,6 +26,12 @@ enum {
 
 /* -- queues ------------------------------------------------------------------------------------ */
 
+/* Under the lock, whose release orders it before what the caller looks at next. */
+static void add_to_count(PrQueue *q, uint32_t n) {
+    uint32_t count = atomic_load_explicit(&q->count, memory_order_relaxed);
+    atomic_store_explicit(&q->count, count + n, memory_order_release);
+}
+
 void pr_queue_append(PrSession *s, PrQueue *q, uint32_t head, uint32_t tail, uint32_t n) {
     if (q->head) {
         atomic_store_explicit(&s->tasks[q->tail].next, head, memory_order_relaxed);
@@ -34,22 +40,24 @@ void pr_queue_append(PrSession *s, PrQueue *q, uint32_t head, uint32_t tail, uin
     }
     pr_crash_point();
     q->tail = tail;
-    atomic_store(&q->count, atomic_load_explicit(&q->count, memory_order_relaxed) + n);
+    add_to_count(q, n);
 }
 
 uint32_t pr_queue_detach(PrSession *s, PrQueue *q, uint32_t *n, uint32_t *tail) {
     uint32_t head = q->head, at = head, taken = 1;
+    uint32_t count = atomic_load_explicit(&q->count, memory_order_relaxed);
     if (!head) return *n = 0;
-    for (; taken < *n; taken++) {
-        uint32_t next = atomic_load_explicit(&s->tasks[at].next, memory_order_relaxed);
-        if (!next) break;
-        at = next;
+    if (count <= *n) { /* all, without a look at each: they are in another core's cache */
+        at = q->tail;
+        taken = count;
     }
+    for (; taken < *n && taken < count; taken++)
+        at = atomic_load_explicit(&s->tasks[at].next, memory_order_relaxed);
     q->head = atomic_load_explicit(&s->tasks[at].next, memory_order_relaxed);
     atomic_store_explicit(&s->tasks[at].next, 0, memory_order_relaxed);
     pr_crash_point();
     if (!q->head) q->tail = 0;
-    atomic_store(&q->count, atomic_load_explicit(&q->count, memory_order_relaxed) - taken);
+    add_to_count(q, 0 - taken);
     *n = taken;
     *tail = at;
     return head;
@@ -61,7 +69,7 @@ static void prepend(PrSession *s, PrQueue *q, uint32_t head, uint32_t tail, uint
     atomic_store_explicit(&s->tasks[tail].next, q->head, memory_order_relaxed);
     q->head = head;
     pr_crash_point();
-    atomic_store(&q->count, atomic_load_explicit(&q->count, memory_order_relaxed) + n);
+    add_to_count(q, n);
 }
 
 void pr_queue_tasks(PrSession *s, uint32_t shape, uint32_t head, uint32_t tail, uint32_t n,

@@ -19,6 +19,7 @@
 
 #include "actor.h"
 #include "object.h"
+#include "spares.h"
 #include "spill.h"
 #include "task.h"
 
@@ -334,6 +335,8 @@ void pr_session_detach(PrSession *s, int unmap) {
         pr_forget_room(s);
         drop_all(s);
         pr_enter(s);
+        pr_return_spares(s);
+        pr_bury(s);
         if (atomic_load(&s->control->spiller) == s->index) atomic_store(&s->control->spiller, 0);
         pr_flush_magazines(s);
         /* Inside: who stops the world may rely on whom it finds LIVE. */

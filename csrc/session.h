@@ -34,8 +34,9 @@ typedef uint64_t PrHandle;
 
 enum {
     PR_MAGIC = 0x59525950,
-    PR_LAYOUT = 2,
+    PR_LAYOUT = 3,
     PR_MAGAZINE = 64,       /* free slots a process keeps for itself */
+    PR_SPARES = 16,         /* labels of which it keeps references */
     PR_RESOURCES = 32,      /* kinds of resources in a session */
     PR_SHAPE_RESOURCES = 8, /* kinds of them that one task may ask for */
     PR_SHAPES = 1024,
@@ -307,6 +308,11 @@ typedef enum {
 
 #define PR_NO_SHAPE UINT32_MAX
 
+/* References to an object that are no task's. */
+typedef struct {
+    uint32_t object, n;
+} PrSpare;
+
 typedef struct {
     _Alignas(64) _Atomic uint32_t state;
     uint32_t kind;
@@ -340,6 +346,8 @@ typedef struct {
     _Atomic uint64_t granted; /* place of a block; PR_WAITING and others; 0: it wants none */
     /* Magazines; the slots say CACHED and this process, whatever stands here. */
     _Alignas(64) uint32_t n_objects, n_tasks;
+    _Atomic uint32_t n_spares; /* in all; spares.h */
+    PrSpare spares[PR_SPARES];
     uint32_t objects[PR_MAGAZINE], tasks[PR_MAGAZINE];
 } PrProcess;
 
@@ -442,6 +450,7 @@ typedef struct {
     /* Calls that this actor's process has taken out of its queue, linked by `next`: READY, and in
      * the queue again if there was a recovery. */
     uint32_t calls;
+    uint32_t ahead, n_taken, n_streamed, longer; /* actor.c: look_ahead, gather */
     uint64_t calls_epoch;
     PrHandle *held_calls; /* an actor: the latest call of this process that had to wait; or NULL */
     struct PrOwnCalls **own_calls; /* an actor: its calls, if their number is limited; or NULL */
@@ -530,6 +539,18 @@ static inline void pr_lock(PrSession *s, PrLock *lock) {
 
 static inline void pr_unlock(PrLock *lock) {
     if (atomic_exchange(&lock->word, 0) & PR_LOCK_WAITED) pr_unlock_slowly(lock);
+}
+
+/* Has a cache line fetched that this core is going to write: from another core's cache, and for
+ * itself alone. Any address will do. */
+static inline void pr_prefetch(const void *at) {
+#if defined(__x86_64__)
+    /* What __builtin_prefetch makes of a write is a read, unless the compiler may assume that there
+     * is this instruction; a processor without it does nothing. */
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)at));
+#else
+    __builtin_prefetch(at, 1);
+#endif
 }
 
 static inline uint64_t pr_epoch(const PrSession *s) {

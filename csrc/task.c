@@ -15,12 +15,35 @@
 #include "actor.h"
 #include "lineage.h"
 #include "object.h"
+#include "spares.h"
 
 /* -- slots ------------------------------------------------------------------------------------- */
 
 void pr_set_task_state(PrTask *t, uint64_t state) {
     uint64_t word = atomic_load_explicit(&t->state, memory_order_relaxed);
-    atomic_store(&t->state, (word & ~(uint64_t)UINT32_MAX) | state);
+    atomic_store_explicit(&t->state, (word & ~(uint64_t)UINT32_MAX) | state, memory_order_release);
+}
+
+/* Free slots are in the caches of who has freed them, and each says where the next one is: who
+ * takes them would wait for one after the other. So the first of those that were freed together
+ * names them. It is no more than a hint, in the room for a task's dependencies and arguments. */
+enum { HINTS = PR_MAGAZINE / 2 };
+
+typedef struct {
+    uint32_t n, slots[HINTS];
+} Hint;
+
+_Static_assert(sizeof(Hint) <= sizeof(PrTask) - offsetof(PrTask, inline_dependencies),
+               "room for a hint");
+
+static Hint *hint_in(const PrSession *s, uint32_t slot) {
+    return (Hint *)(void *)s->tasks[slot].inline_dependencies;
+}
+
+static void prefetch_free(const PrSession *s, uint32_t first) {
+    const Hint *hint = hint_in(s, first);
+    for (uint32_t i = 0; first && i < hint->n && i < HINTS; i++)
+        if (hint->slots[i] < s->control->tasks.limit) pr_prefetch(&s->tasks[hint->slots[i]]);
 }
 
 int pr_fill_tasks(PrSession *s) {
@@ -28,6 +51,7 @@ int pr_fill_tasks(PrSession *s) {
     PrProcess *self = s->self;
     if (self->n_tasks) return 0;
     pr_lock(s, &table->lock);
+    prefetch_free(s, table->head);
     while (self->n_tasks < PR_MAGAZINE / 2) {
         uint32_t slot = table->head;
         if (slot) {
@@ -52,8 +76,11 @@ void pr_flush_tasks(PrSession *s, uint32_t keep) {
     PrProcess *self = s->self;
     if (self->n_tasks <= keep) return;
     pr_lock(s, &table->lock);
+    Hint hint = {0};
     while (self->n_tasks > keep) {
         uint32_t slot = self->tasks[--self->n_tasks];
+        hint_in(s, slot)->n = 0;
+        hint.slots[hint.n++ % HINTS] = slot;
         atomic_store_explicit(&s->tasks[slot].next, table->head, memory_order_relaxed);
         pr_set_task_state(&s->tasks[slot], PR_TASK_FREE);
         pr_crash_point();
@@ -61,6 +88,7 @@ void pr_flush_tasks(PrSession *s, uint32_t keep) {
         pr_crash_point();
         table->n_free++;
     }
+    *hint_in(s, table->head) = hint;
     pr_unlock(&table->lock);
 }
 
@@ -70,7 +98,8 @@ void pr_recycle_task(PrSession *s, uint32_t task) {
     t->n_dependencies = 0;
     atomic_store_explicit(&t->n_returns, 0, memory_order_release);
     atomic_store_explicit(&t->owner, s->index, memory_order_relaxed);
-    atomic_store(&t->state, ((word >> 32) + 1) << 32 | PR_TASK_CACHED);
+    uint64_t next = ((word >> 32) + 1) << 32 | PR_TASK_CACHED;
+    atomic_store_explicit(&t->state, next, memory_order_release);
     if (s->self->n_tasks == PR_MAGAZINE) pr_flush_tasks(s, PR_MAGAZINE / 2);
     s->self->tasks[s->self->n_tasks++] = task;
 }
@@ -182,15 +211,20 @@ static void make_returns(PrSession *s, PrTask *t, uint32_t task, uint32_t slot, 
         uint64_t stream = t->flags & PR_TASK_STREAMING ? PR_STREAM : 0;
         if (stream) memset(o->bytes, 0, sizeof(PrStream));
         o->size = 0;
-        atomic_store_explicit(&o->refs, 1, memory_order_relaxed); /* the task's */
+        atomic_store_explicit(&o->refs, 2, memory_order_relaxed); /* the task's, and ours */
         atomic_store_explicit(&o->dependants, 0, memory_order_relaxed);
         /* The state first: the owner of a CACHED slot is a process. */
         pr_set_state(o, PR_OBJECT_PENDING | stream);
         atomic_store_explicit(&o->owner, task, memory_order_relaxed);
-        pr_hold(s, slot);
+        pr_note_held(s, slot);
         returns[i] = pr_handle(atomic_load_explicit(&o->state, memory_order_relaxed), slot);
         slot = atomic_load_explicit(&o->next, memory_order_relaxed);
     }
+}
+
+static void hold_label(PrSession *s, const PrCall *call) {
+    if (call->flags & PR_TASK_CALL) pr_take_label(s, call->label);
+    else atomic_fetch_add(&s->objects[call->label].refs, 1);
 }
 
 static void fill(PrSession *s, PrTask *t, const PrCall *call) {
@@ -219,7 +253,7 @@ static void fill(PrSession *s, PrTask *t, const PrCall *call) {
         atomic_fetch_add(&o->refs, 1);
     }
     if (call->arguments) atomic_fetch_add(&s->objects[pr_slot(call->arguments)].refs, 1);
-    if (call->label) atomic_fetch_add(&s->objects[call->label].refs, 1);
+    if (call->label) hold_label(s, call);
     atomic_store_explicit(&t->worker, 0, memory_order_relaxed);
     atomic_store_explicit(&t->next, 0, memory_order_relaxed);
     t->sequence = atomic_fetch_add_explicit(&s->control->sequence, 1, memory_order_relaxed);
@@ -256,6 +290,17 @@ static int wait_for_dependencies(PrSession *s, PrTask *t, uint32_t task) {
     return 1;
 }
 
+/* Of the submission after the next one: others had them last. */
+static void prefetch_slots(const PrSession *s) {
+    const PrProcess *self = s->self;
+    if (self->n_tasks > 1) {
+        const PrTask *t = &s->tasks[self->tasks[self->n_tasks - 2]];
+        pr_prefetch(&t->state);
+        pr_prefetch(&t->parent);
+    }
+    if (self->n_objects > 1) pr_prefetch(&s->objects[self->objects[self->n_objects - 2]]);
+}
+
 int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
     uint32_t first;
     int status;
@@ -276,6 +321,7 @@ int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
     }
     uint32_t task = s->self->tasks[--s->self->n_tasks];
     PrTask *t = &s->tasks[task];
+    prefetch_slots(s);
     if (make_dependencies(s, t, call->n_dependencies)) {
         pr_recycle_task(s, task);
         keep_returns(s, first);
@@ -302,6 +348,12 @@ int pr_submit(PrSession *s, const PrCall *call, PrHandle *returns) {
 
 /* -- the end ----------------------------------------------------------------------------------- */
 
+/* One that runs more calls keeps it for a while: until it waits for calls. */
+static void drop_label(PrSession *s, const PrTask *t) {
+    if (t->flags & PR_TASK_CALL && s->calls) pr_give_label(s, t->label);
+    else pr_unref(s, t->label);
+}
+
 void pr_bury_task(PrSession *s, uint32_t task) {
     PrTask *t = &s->tasks[task];
     const PrDependency *d = pr_dependencies(s, t);
@@ -316,7 +368,7 @@ void pr_bury_task(PrSession *s, uint32_t task) {
                pr_actor_die(s, actor, pr_handle(atomic_load(&t->state), task));
     for (uint32_t k = 0; k < t->n_dependencies; k++) pr_unref(s, pr_slot(d[k].object));
     if (t->arguments) pr_unref(s, pr_slot(t->arguments));
-    if (t->label) pr_unref(s, t->label);
+    if (t->label) drop_label(s, t);
     for (uint32_t slot = pr_first_result(t), next; slot; slot = next) {
         next = pr_next_result(s, t, slot);
         pr_unref(s, slot);

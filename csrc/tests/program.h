@@ -467,6 +467,7 @@ static inline void use_actor(Program *p) {
                        .retries = (int32_t)pick(p, 4) - 1,
                        .dependencies = dependencies,
                        .n_dependencies = pick(p, 2) ? 0 : some_held(p, dependencies, 4),
+                       .label = pr_slot(any_leaf(p)),
                        .inline_arguments = &number,
                        .arguments_size = sizeof number};
         if (call.n_returns == 1 && pick(p, 3) == 0) call.flags |= PR_TASK_STREAMING;

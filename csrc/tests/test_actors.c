@@ -556,6 +556,27 @@ static void test_batches(void) {
     end_session(&s);
 }
 
+/* More than are taken without a look at each. */
+static void test_many(void) {
+    enum { N = 1500 };
+    PrSession s = task_session(1, 0), w = join_session(&s, PR_WORKER);
+    Actor a = make_actor(&s);
+    uint32_t creation = begin_actor(&w, &a);
+    PrHandle *calls = calloc(N, sizeof *calls);
+    for (uint32_t i = 0; i < N; i++) calls[i] = call(&s, &a, i);
+    serve(&w, &a, 0);
+    SOUND(&s);
+    for (uint32_t i = 1; i < N; i++) serve(&w, &a, i);
+    SOUND(&s);
+    CHECK(has_no_call(&w, &a));
+    for (uint32_t i = 0; i < N; i++) expect_value(&s, calls[i], i);
+    end_actor(&w, creation);
+    forget(&s, &a);
+    free(calls);
+    leave_session(&w);
+    end_session(&s);
+}
+
 /* -- slots, names, resources ------------------------------------------------------------------- */
 
 static void test_slots(void) {
@@ -731,6 +752,7 @@ int main(void) {
     RUN(test_failed_dependency);
     RUN(test_retry);
     RUN(test_batches);
+    RUN(test_many);
     RUN(test_slots);
     RUN(test_slot_of_a_held_call);
     RUN(test_full);

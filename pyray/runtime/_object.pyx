@@ -403,6 +403,9 @@ cdef object encode_object(Session session, object value, uint32_t slot, bint fai
     message = scalar_message(value)
     if message is None:
         return encode_columns(session, value, slot, failed)
+    if slot and pr_seal_small(&session.s, slot, PyBytes_AS_STRING(message),
+                              PyBytes_GET_SIZE(message), failed):
+        return None
     room(session, slot, PyBytes_GET_SIZE(message), 0, &handle, &out)
     memcpy(out, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
     seal(session, slot, handle, failed)

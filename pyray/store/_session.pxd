@@ -273,6 +273,7 @@ cdef extern from "object.h" nogil:
     void pr_abandon(PrSession *s, PrHandle handle)
     void pr_block_stats(PrSession *s, PrArenaStats *out)
     int pr_room(PrSession *s, uint32_t slot, uint64_t size, uint32_t n_refs, uint8_t **data)
+    int pr_seal_small(PrSession *s, uint32_t slot, const void *message, uint64_t size, int failed)
     void pr_fail(PrSession *s, uint32_t slot, int code, const char *text)
     const uint8_t *pr_message_of(const PrSession *s, PrObject *o)
     const uint64_t *pr_refs_in(const PrSession *s, const PrObject *o)

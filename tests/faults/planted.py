@@ -42,6 +42,33 @@ FAULTS = (
         "atomic_store_explicit(&pr_refs_of(s, i)[w], 0, memory_order_relaxed);",
         "",
     ),
+    (
+        "spare references stay",
+        "recover.c",
+        "pr_forget_spares(&r->s->processes[i]);",
+        "",
+    ),
+    (
+        "spare references stay, to be seen at once",
+        "recover.c",
+        "pr_forget_spares(&r->s->processes[i]);",
+        "",
+        "spares",
+    ),
+    (
+        "spare references outlive the last one",
+        "object.c",
+        "if (pr_has_spares(s)) pr_return_spares_of(s, slot);",
+        "",
+        "spares",
+    ),
+    (
+        "spare references of one who waits",
+        "actor.c",
+        "pr_return_spares(s);",
+        "",
+        "spares",
+    ),
     ("names hold nothing", "recover.c", "if (handle) count(r, handle);", ""),
     (
         "the world goes on during a recovery",
@@ -90,6 +117,7 @@ FAULTS = (
         "",
     ),
     # Tasks whose worker was killed on purpose.
+    ("nothing of spare references", "spares.c", "", "", "spares"),
     ("nothing of who is killed", "recover.c", "", "", "killed"),
     (
         "what is put off is tried again by a recovery",
