@@ -354,15 +354,20 @@ void pr_actor_begin(PrSession *s, uint32_t creation) {
 /* Who runs calls faster than they come would take each as it comes: the queue's line, with its
  * lock, would go from core to core with every call, which holds up who submits them most of all. So
  * after STREAM calls, when only a FEW have come meanwhile, we wait until there are some more;
- * longer next time if these are few still, and not for the next STREAM calls if it was of no use.
- */
+ * longer next time if these are few still, as long as that brings more, which it does not if all
+ * callers wait for us; and not for the next STREAM calls if it was of no use. */
 static void gather(PrSession *s, const PrQueue *q) {
     if (s->calls || s->n_streamed < STREAM) return;
     if (s->n_taken >= FEW && atomic_load_explicit(&q->count, memory_order_relaxed)) return;
     for (int64_t until = pr_now() + (PAUSE << s->longer); pr_now() < until;) pr_relax();
     uint32_t n = atomic_load_explicit(&q->count, memory_order_relaxed);
-    if (n < LITTLE) s->n_streamed = s->longer = 0;
-    else if (n < FEW && s->longer < LONGER) s->longer++;
+    if (n < LITTLE) {
+        s->n_streamed = s->longer = s->n_gathered = 0;
+    } else if (n < FEW && s->longer < LONGER) {
+        int more = 2 * n >= 3 * s->n_gathered;
+        s->longer = more ? s->longer + 1 : 0;
+        s->n_gathered = more ? n : 0;
+    }
 }
 
 /* The slots of calls are in their callers' caches, and each says where the next one is: they are

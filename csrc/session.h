@@ -450,7 +450,7 @@ typedef struct {
     /* Calls that this actor's process has taken out of its queue, linked by `next`: READY, and in
      * the queue again if there was a recovery. */
     uint32_t calls;
-    uint32_t ahead, n_taken, n_streamed, longer; /* actor.c: look_ahead, gather */
+    uint32_t ahead, n_taken, n_streamed, n_gathered, longer; /* actor.c: look_ahead, gather */
     uint64_t calls_epoch;
     PrHandle *held_calls; /* an actor: the latest call of this process that had to wait; or NULL */
     struct PrOwnCalls **own_calls; /* an actor: its calls, if their number is limited; or NULL */
