@@ -163,6 +163,13 @@ static void test_names_and_sites(void) {
 
 /* -- all of them ------------------------------------------------------------------------------- */
 
+/* References to labels that are no call's: nobody is told of them, as they come and go. */
+static void count_spares(const PrSession *s, uint32_t *counts) {
+    for (uint32_t i = 1; i < atomic_load(&s->control->n_processes); i++)
+        for (uint32_t k = 0; k < PR_SPARES; k++)
+            counts[s->processes[i].spares[k].object] += s->processes[i].spares[k].n;
+}
+
 /* As many are listed of each object as are counted. */
 static void verify(const PrSession *s) {
     static uint32_t counts[ROOM];
@@ -175,6 +182,7 @@ static void verify(const PrSession *s) {
         CHECK(pr_same(atomic_load(&s->objects[slot].state), holders[i].object));
         counts[slot]++;
     }
+    count_spares(s, counts);
     for (uint32_t i = 1; i < used; i++) {
         int state = pr_state(atomic_load(&s->objects[i].state));
         if (state < PR_OBJECT_RESERVED || state > PR_OBJECT_FAILED) continue;

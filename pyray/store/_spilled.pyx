@@ -146,6 +146,18 @@ cdef uint8_t *fill(FileCopy copy, int fd) except NULL:
     return <uint8_t *> copy.memory + (at - begin)
 
 
+cdef int open_in(str directory, str name) except -1:
+    """Raises Lost only if the file is missing in the directory that is there now: a disk that was
+    away may have come back since another attempt."""
+    cdef int folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
+    except FileNotFoundError as error:
+        raise Lost(f"its file cannot be opened: {error}") from None
+    finally:
+        os.close(folder)
+
+
 cdef FileCopy read_copy(Session session, uint32_t slot, uint32_t file, str directory):
     """Raises Lost if there is no good copy, OSError if it cannot be read now."""
     cdef PrObject *o = &session.s.objects[slot]
@@ -160,9 +172,8 @@ cdef FileCopy read_copy(Session session, uint32_t slot, uint32_t file, str direc
     self.size = o.size
     try:
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError as error:
-        os.stat(directory)  # a disk that is away may come back
-        raise Lost(f"its file cannot be opened: {error}") from None
+    except FileNotFoundError:
+        fd = open_in(directory, os.path.basename(self.path))
     try:
         status = os.fstat(fd)
         if status.st_size < <int64_t> (self.offset + self.size):

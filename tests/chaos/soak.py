@@ -50,6 +50,7 @@ KB, MB = 1 << 10, 1 << 20
 #: Bytes by which a process may have grown from the first rounds to the last.
 GROWTH = 32 * MB
 M_MMAP_THRESHOLD = -3  # of malloc.h
+RENAME_EXCHANGE = 2  # of stdio.h
 #: Numbers that are made, and compared, at a time: so that checking takes no memory.
 CHUNK = 1 << 16
 STEPS = np.arange(CHUNK, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -392,14 +393,19 @@ class Trouble(threading.Thread):
         failing = self.chance.sample(self.places, self.chance.randint(1, len(self.places)))
         self.counts["failed"] += len(failing)
         for place in failing:
-            place.rename(place.with_suffix(".away"))
-            # What is not there at a URL counts as lost.
+            # What is not there at a URL counts as lost: something else is there, at any time.
             if place is self.places[-1] or self.chance.random() < 0.5:
-                place.touch()
+                place.with_suffix(".away").touch()
+                exchange(place)
+            else:
+                place.rename(place.with_suffix(".away"))
         self.for_a_while()
         for place in failing:
-            place.unlink(missing_ok=True)
-            place.with_suffix(".away").rename(place)
+            if place.is_file():
+                exchange(place)
+                place.with_suffix(".away").unlink()
+            else:
+                place.with_suffix(".away").rename(place)
 
     def remove(self) -> None:
         """Files in which there is nothing but results of tasks."""
@@ -431,6 +437,14 @@ def ids_in(path: Path) -> list[int]:
             _, number, size, _ = HEADER.unpack(header)
             found.append(number)
             end = at + size
+
+
+def exchange(place: Path) -> None:
+    """With what is beside it, so that the one or the other is there."""
+    at, paths = -100, [bytes(path) for path in (place, place.with_suffix(".away"))]
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(at, paths[0], at, paths[1], RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(place))
 
 
 def open_files(pid: int) -> Iterator[str]:

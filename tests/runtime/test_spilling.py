@@ -347,6 +347,24 @@ def test_nothing_is_lost_while_a_directory_is_away(store, go):
         assert holds(ray.get(ref), i)
 
 
+def test_nothing_is_lost_when_a_directory_comes_back_meanwhile(store, monkeypatch):
+    refs = put_many(30)
+    cold = spilled(refs)[0]
+    vanish(directory())
+    there = os.open
+
+    def open_and_come_back(*args, **options):
+        try:
+            return there(*args, **options)
+        except FileNotFoundError:
+            monkeypatch.undo()
+            come_back(directory())
+            raise
+
+    monkeypatch.setattr(os, "open", open_and_come_back)
+    assert holds(ray.get(cold), refs.index(cold))
+
+
 @pytest.mark.parametrize("go", [vanish, become_a_file])
 def test_files_that_could_not_be_removed_are_removed_later(store, go):
     refs = put_many(30)
