@@ -51,7 +51,7 @@ class SpillProcess:
         self.pid = 0
         self.wanted = False
         self.started = 0.0
-        self.written = 0  # objects, by the time it started
+        self.done = 0  # what there was of its work by the time it started
         self.deaths = 0
         self.locks: list[int] | None = None
 
@@ -87,9 +87,10 @@ class SpillProcess:
         self.pid = 0
         self.session.recover(pid, "the spiller ended")
         soon = time.monotonic() - self.started < SOON
-        written = self.session.stats()["spilled_objects"]
-        self.deaths = self.deaths + 1 if soon and written == self.written else 0
-        self.written = written
+        stats = self.session.stats()
+        done = sum(stats[f"{what}_objects"] for what in ("spilled", "restored", "evicted"))
+        self.deaths = self.deaths + 1 if soon and done == self.done else 0
+        self.done = done
         if self.deaths >= DEATHS:
             self._without(f"the process that does it ended again and again, the last time {how}")
         else:

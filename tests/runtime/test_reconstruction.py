@@ -22,6 +22,7 @@ from pyray.exceptions import (
     RayTaskError,
 )
 from pyray.runtime import session
+from pyray.runtime.spill_process import DEATHS
 
 MB = 1 << 20
 STORE = 80 * MB
@@ -550,6 +551,19 @@ def test_what_cannot_be_made_again_is_not_evicted(evicting_store, runs):
     assert all(holds(ray.get(ref), i) for i, ref in enumerate(refs))
     assert stats()["evicted_objects"]
     assert holds(ray.get(kept), 8)
+
+
+def test_who_evicts_may_be_killed_again_and_again(evicting_store, runs):
+    core = session.current().core
+    for _ in range(DEATHS + 2):
+        before = stats()["evicted_objects"]
+        refs = [make.remote(runs, i, size=8 * MB) for i in range(12)]
+        assert all(holds(ray.get(ref), i) for i, ref in enumerate(refs))
+        assert stats()["evicted_objects"] > before
+        del refs
+        (spiller,) = (p["pid"] for p in core.processes() if p["kind"] == "spiller")
+        os.kill(spiller, signal.SIGKILL)
+        gates.until(lambda dead=spiller: dead not in [p["pid"] for p in core.processes()])
 
 
 def test_full_of_what_was_put(no_session, runs, monkeypatch):
